@@ -1,0 +1,2 @@
+//! ringcast
+fn main() {}
