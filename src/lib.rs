@@ -1,1 +1,4 @@
 //! ringcast
+
+pub mod config;
+pub mod limits;

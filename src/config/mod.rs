@@ -1,0 +1,87 @@
+//! The typed configuration that the rest of the server reads.
+//!
+//! One table (`settings`) has a row per setting; from it come the typed tree [`Config`], the
+//! defaults, parsing with line numbers, the environment overlay, `--set`, the commented default
+//! file and the reference page. Nothing here opens a socket or knows what a setting does.
+
+use std::time::Duration;
+
+mod machine;
+mod row;
+mod settings;
+mod types;
+
+pub(crate) use machine::meminfo_bytes;
+pub use machine::{Memory, fit_connections, raise_open_files};
+pub use row::{Kind, Reload, Row, Section, TimeUnit};
+pub use settings::{Config, HttpApi, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost};
+pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
+
+/// The name of the vhost that serves every name without a vhost of its own.
+pub const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+impl Config {
+    /// The vhost that serves `name`. There is one for all names until vhosts can be listed.
+    pub fn vhost(&self, _name: &str) -> &Vhost {
+        &self.vhost
+    }
+}
+
+/// The merged-write rule of a vhost's players, with `min_latency` taken into account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergedWrite {
+    /// True when the window follows the load, between 0 and `window`; false when it is fixed.
+    pub adaptive: bool,
+    /// Longest (adaptive) or only (fixed) time that messages are gathered.
+    pub window: Duration,
+    /// Fewest messages worth a send while a fixed window is open.
+    pub messages: u32,
+}
+
+impl Vhost {
+    /// How messages are gathered before a send.
+    pub fn merged_write(&self) -> MergedWrite {
+        match self.play.mw_latency {
+            _ if self.min_latency => {
+                MergedWrite { adaptive: false, window: Duration::ZERO, messages: 0 }
+            }
+            MwLatency::Adaptive => {
+                MergedWrite { adaptive: true, window: self.play.mw_latency_max, messages: 0 }
+            }
+            MwLatency::Fixed(window) => {
+                MergedWrite { adaptive: false, window, messages: self.play.mw_msgs }
+            }
+        }
+    }
+}
+
+/// All rows of the table, in the order of the configuration file.
+pub fn rows() -> impl Iterator<Item = &'static Row> {
+    SECTIONS.iter().flat_map(|section| section.rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_write_follows_min_latency() {
+        let mut vhost = Vhost::default();
+        assert!(vhost.merged_write().adaptive);
+        vhost.play.mw_latency = MwLatency::Fixed(Duration::from_millis(350));
+        let fixed =
+            MergedWrite { adaptive: false, window: Duration::from_millis(350), messages: 8 };
+        assert_eq!(vhost.merged_write(), fixed);
+        vhost.min_latency = true;
+        assert_eq!(vhost.merged_write().window, Duration::ZERO);
+    }
+
+    #[test]
+    fn every_row_gives_back_its_default() {
+        let config = Config::default();
+        for row in rows() {
+            assert_eq!(row.toml(&config), row.default, "{}", row.path);
+            assert!(!row.doc.is_empty());
+        }
+    }
+}

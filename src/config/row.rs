@@ -1,0 +1,511 @@
+//! What one row of the settings table is: its kind, how a written value becomes a typed one, and
+//! the macro that makes the typed tree and the table from the same lines.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use super::types::{
+    ListenAddr, MediaMemory, MwLatency, Words, parse_bytes, parse_time, show_bytes, show_time,
+};
+use crate::limits::SETTING_SECONDS_MAX;
+
+/// One setting.
+pub struct Row {
+    /// Dotted TOML path, for example `vhost.play.gop_cache`. It is SRS's path where SRS has one.
+    pub path: &'static str,
+    /// What it does, line by line.
+    pub doc: &'static [&'static str],
+    /// What values it takes.
+    pub kind: Kind,
+    /// The default as TOML text.
+    pub default: &'static str,
+    /// Environment variables that set it with `-e`; the first that is not empty counts.
+    pub env: &'static [&'static str],
+    /// Whether a running server takes a new value.
+    pub reload: Reload,
+    pub(super) show: fn(&Config) -> Value,
+    pub(super) apply: fn(&mut Config, Value),
+}
+
+/// A table of the configuration file with its rows, in file order.
+pub struct Section {
+    /// Dotted TOML path; empty for the top level.
+    pub path: &'static str,
+    /// What the section is about, line by line.
+    pub doc: &'static [&'static str],
+    /// Its settings.
+    pub rows: &'static [Row],
+}
+
+/// When a changed value takes effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reload {
+    /// At the next start.
+    Restart,
+    /// On reload, for what starts after it.
+    Live,
+}
+
+/// The type, unit and range of a setting.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// `true` or `false`. In the environment `on` and `off`; anything else reads as `prefer`,
+    /// which is SRS's rule for its two families of switches.
+    Bool {
+        /// What a word other than `on` and `off` means.
+        prefer: bool,
+    },
+    /// A whole number within a range.
+    Int {
+        /// Smallest value.
+        min: i64,
+        /// Largest value.
+        max: i64,
+        /// What is counted.
+        unit: &'static str,
+    },
+    /// A size in bytes: a number, or a text such as `"64MiB"`.
+    Bytes {
+        /// Smallest size.
+        min: u64,
+        /// Largest size.
+        max: u64,
+        /// A word that is accepted instead.
+        word: Option<&'static str>,
+    },
+    /// A time: a number in the setting's unit, or a text such as `"250ms"`.
+    Time {
+        /// The unit of a bare number.
+        unit: TimeUnit,
+        /// A word that is accepted instead.
+        word: Option<&'static str>,
+    },
+    /// One of a few words.
+    Choice(&'static [&'static str]),
+    /// Any text.
+    Text,
+    /// A path; relative ones start at the working directory.
+    Path,
+    /// A list of `port`, `ip:port` or `[ip6]:port`.
+    Listen,
+}
+
+/// The unit of a time that is written as a bare number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeUnit {
+    /// Seconds, with fraction.
+    Seconds,
+    /// Milliseconds.
+    Millis,
+}
+
+/// A value as it was written, before it is known what it should be.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Raw {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Raw>),
+    Other(&'static str),
+}
+
+/// A checked value of a setting.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Value {
+    Bool(bool),
+    Int(i64),
+    Bytes(u64),
+    Time(Duration),
+    Text(String),
+    Word(&'static str),
+    Listen(Vec<ListenAddr>),
+}
+
+impl Kind {
+    /// Checks type and range. The error completes the sentence "`path` …".
+    pub(super) fn check(&self, raw: &Raw) -> Result<Value, String> {
+        let wrong = || Err(format!("must be {}, not {}", self.expected(), raw.describe()));
+        match (*self, raw) {
+            (Kind::Bool { .. }, Raw::Bool(on)) => Ok(Value::Bool(*on)),
+            (Kind::Int { min, max, .. }, Raw::Int(n)) if (min..=max).contains(n) => {
+                Ok(Value::Int(*n))
+            }
+            (Kind::Choice(words), Raw::Text(text)) => match words.iter().find(|w| *w == text) {
+                Some(word) => Ok(Value::Word(word)),
+                None => wrong(),
+            },
+            (
+                Kind::Bytes { word: Some(word), .. } | Kind::Time { word: Some(word), .. },
+                Raw::Text(text),
+            ) if text == word => Ok(Value::Word(word)),
+            (Kind::Bytes { min, max, .. }, Raw::Int(_) | Raw::Text(_)) => {
+                let bytes = match raw {
+                    Raw::Int(n) => u64::try_from(*n).ok(),
+                    Raw::Text(text) => parse_bytes(text),
+                    _ => None,
+                };
+                match bytes.filter(|n| (min..=max).contains(n)) {
+                    Some(n) => Ok(Value::Bytes(n)),
+                    None => wrong(),
+                }
+            }
+            (Kind::Time { unit, .. }, Raw::Int(_) | Raw::Float(_) | Raw::Text(_)) => {
+                let number = |n: f64| Duration::try_from_secs_f64(n * unit.seconds()).ok();
+                let time = match raw {
+                    Raw::Int(n) => number(*n as f64),
+                    Raw::Float(n) => number(*n),
+                    Raw::Text(text) => parse_time(text),
+                    _ => None,
+                };
+                match time.filter(|t| t.as_secs_f64() <= f64::from(SETTING_SECONDS_MAX)) {
+                    Some(t) => Ok(Value::Time(t)),
+                    None => wrong(),
+                }
+            }
+            (Kind::Text | Kind::Path, Raw::Text(text)) => match text.contains('\0') {
+                true => wrong(),
+                false => Ok(Value::Text(text.clone())),
+            },
+            (Kind::Listen, Raw::Int(_) | Raw::Text(_) | Raw::List(_)) => listen(raw),
+            _ => wrong(),
+        }
+    }
+
+    /// What a value must be, for error texts and the reference.
+    pub fn expected(&self) -> String {
+        let or = |word: Option<&str>| word.map_or(String::new(), |w| format!("\"{w}\" or "));
+        match *self {
+            Kind::Bool { .. } => "true or false".into(),
+            Kind::Int { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Kind::Bytes { min, max, word } => format!(
+                "{}a size in bytes such as \"64MiB\", from {} to {}",
+                or(word),
+                show_bytes(min),
+                show_bytes(max)
+            ),
+            Kind::Time { unit, word } => format!(
+                "{}a number of {} or a text such as \"250ms\" or \"30s\", at most a week",
+                or(word),
+                unit.name()
+            ),
+            Kind::Choice(words) => {
+                let quoted: Vec<_> = words.iter().map(|w| format!("{w:?}")).collect();
+                format!("one of {}", quoted.join(", "))
+            }
+            Kind::Text => "a text".into(),
+            Kind::Path => "a path".into(),
+            Kind::Listen => "a port, an \"ip:port\", or a list of them".into(),
+        }
+    }
+
+    /// Short name of the type for the reference.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Kind::Bool { .. } => "bool",
+            Kind::Int { .. } => "integer",
+            Kind::Bytes { .. } => "size",
+            Kind::Time { .. } => "time",
+            Kind::Choice(_) => "choice",
+            Kind::Text => "text",
+            Kind::Path => "path",
+            Kind::Listen => "addresses",
+        }
+    }
+
+    /// Unit of a bare number; empty when there is none.
+    pub fn unit(&self) -> &'static str {
+        match self {
+            Kind::Int { unit, .. } => unit,
+            Kind::Bytes { .. } => "bytes",
+            Kind::Time { unit, .. } => unit.name(),
+            _ => "",
+        }
+    }
+
+    /// Reads a value from a place that has only text (`--set`, environment): a number, list or
+    /// quoted text as in TOML where that fits, else the text as it stands.
+    pub(super) fn raw_from_text(&self, text: &str) -> Raw {
+        let text = text.trim();
+        let toml = toml::de::DeValue::parse(text).ok().map(|v| Raw::from_toml(v.get_ref()));
+        match (self, toml) {
+            (Kind::Bool { .. }, _) if text == "on" => Raw::Bool(true),
+            (Kind::Bool { .. }, _) if text == "off" => Raw::Bool(false),
+            (_, Some(Raw::Text(quoted))) => Raw::Text(quoted),
+            (Kind::Text | Kind::Path | Kind::Choice(_), _) => Raw::Text(text.into()),
+            (_, Some(raw)) => raw,
+            (_, None) => Raw::Text(text.into()),
+        }
+    }
+}
+
+/// Blanks separate several addresses in one text, as in SRS's environment lists.
+fn listen(raw: &Raw) -> Result<Value, String> {
+    let mut list = Vec::new();
+    let mut add = |raw: &Raw| match raw {
+        Raw::Int(n) => {
+            let port = u16::try_from(*n).map_err(|_| format!("has no port {n} (0 to 65535)"))?;
+            list.push(ListenAddr::Port(port));
+            Ok(())
+        }
+        Raw::Text(text) => {
+            for word in text.split_ascii_whitespace() {
+                list.push(word.parse().map_err(|why| format!("is wrong: {why}"))?);
+            }
+            Ok(())
+        }
+        other => Err(format!("must be {}, not {}", Kind::Listen.expected(), other.describe())),
+    };
+    match raw {
+        Raw::List(items) => items.iter().try_for_each(&mut add)?,
+        one => add(one)?,
+    }
+    match list.is_empty() {
+        true => Err("must name at least one port or address".into()),
+        false => Ok(Value::Listen(list)),
+    }
+}
+
+impl TimeUnit {
+    fn seconds(self) -> f64 {
+        match self {
+            TimeUnit::Seconds => 1.0,
+            TimeUnit::Millis => 1e-3,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            TimeUnit::Seconds => "seconds",
+            TimeUnit::Millis => "milliseconds",
+        }
+    }
+}
+
+impl Raw {
+    pub(super) fn from_toml(value: &toml::de::DeValue<'_>) -> Self {
+        use toml::de::DeValue;
+        match value {
+            DeValue::Boolean(on) => Raw::Bool(*on),
+            DeValue::String(text) => Raw::Text(text.to_string()),
+            DeValue::Integer(n) => i64::from_str_radix(n.as_str(), n.radix())
+                .map_or(Raw::Other("a number this large"), Raw::Int),
+            DeValue::Float(n) => n.as_str().parse().map_or(Raw::Other("this number"), Raw::Float),
+            DeValue::Array(items) => {
+                Raw::List(items.iter().map(|item| Raw::from_toml(item.get_ref())).collect())
+            }
+            DeValue::Datetime(_) => Raw::Other("a date"),
+            DeValue::Table(_) => Raw::Other("a table"),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Raw::Bool(on) => on.to_string(),
+            Raw::Int(n) => n.to_string(),
+            Raw::Float(n) => n.to_string(),
+            Raw::Text(text) => format!("{text:?}"),
+            Raw::List(_) => "a list".into(),
+            Raw::Other(what) => (*what).into(),
+        }
+    }
+}
+
+impl Row {
+    /// The row's value in `config`, as TOML text.
+    pub fn toml(&self, config: &Config) -> String {
+        let quoted = |text: &str| toml::Value::String(text.into()).to_string();
+        match (self.show)(config) {
+            Value::Bool(on) => on.to_string(),
+            Value::Int(n) => n.to_string(),
+            Value::Bytes(n) => match show_bytes(n) {
+                text if text.bytes().all(|c| c.is_ascii_digit()) => text,
+                text => quoted(&text),
+            },
+            Value::Time(time) => self.time_toml(time),
+            Value::Text(text) => quoted(&text),
+            Value::Word(word) => quoted(word),
+            Value::Listen(list) => {
+                let items: Vec<_> = list.iter().map(|a| quoted(&a.to_string())).collect();
+                format!("[{}]", items.join(", "))
+            }
+        }
+    }
+
+    fn time_toml(&self, time: Duration) -> String {
+        match self.kind {
+            Kind::Time { unit: TimeUnit::Seconds, .. } if time.subsec_nanos() == 0 => {
+                time.as_secs().to_string()
+            }
+            Kind::Time { unit: TimeUnit::Millis, .. } => time.as_millis().to_string(),
+            _ => format!("{:?}", show_time(time)),
+        }
+    }
+
+    /// Checks a written value and puts it into `config`. The error names the setting.
+    pub(super) fn set(&self, config: &mut Config, raw: &Raw) -> Result<(), String> {
+        let value = self.kind.check(raw).map_err(|why| format!("{} {why}", self.path))?;
+        (self.apply)(config, value);
+        Ok(())
+    }
+}
+
+/// A type that a field of the tree can have.
+pub(super) trait Field: Sized {
+    /// Takes a value of the field's own kind. Another kind is a mistake in the table, which the
+    /// tests find because they load every default.
+    fn from_value(value: Value) -> Self;
+    fn to_value(&self) -> Value;
+}
+
+/// The default of a field, from its row.
+pub(super) fn initial<T: Field>(kind: Kind, default: &str) -> T {
+    match kind.check(&kind.raw_from_text(default)) {
+        Ok(value) => T::from_value(value),
+        Err(why) => panic!("the default {default} of a setting is wrong: it {why}"),
+    }
+}
+
+macro_rules! field {
+    ($type:ty: $value:pat => $from:expr, $this:ident => $to:expr) => {
+        impl Field for $type {
+            fn from_value(value: Value) -> Self {
+                match value {
+                    $value => $from,
+                    other => panic!("a row's kind does not fit its field: {other:?}"),
+                }
+            }
+
+            fn to_value(&self) -> Value {
+                let $this = self;
+                $to
+            }
+        }
+    };
+}
+
+field!(bool: Value::Bool(on) => on, this => Value::Bool(*this));
+field!(u16: Value::Int(n) => n as u16, this => Value::Int((*this).into()));
+field!(u32: Value::Int(n) => n as u32, this => Value::Int((*this).into()));
+field!(u64: Value::Bytes(n) => n, this => Value::Bytes(*this));
+field!(Duration: Value::Time(time) => time, this => Value::Time(*this));
+field!(String: Value::Text(text) => text, this => Value::Text(this.clone()));
+field!(PathBuf: Value::Text(text) => text.into(),
+    this => Value::Text(this.to_string_lossy().into_owned()));
+field!(Vec<ListenAddr>: Value::Listen(list) => list, this => Value::Listen(this.clone()));
+
+impl Field for MwLatency {
+    fn from_value(value: Value) -> Self {
+        match value {
+            Value::Time(time) => Self::Fixed(time),
+            _ => Self::Adaptive,
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Fixed(time) => Value::Time(*time),
+            Self::Adaptive => Value::Word("adaptive"),
+        }
+    }
+}
+
+impl Field for MediaMemory {
+    fn from_value(value: Value) -> Self {
+        match value {
+            Value::Bytes(n) => Self::Bytes(n),
+            _ => Self::Auto,
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        match self {
+            Self::Bytes(n) => Value::Bytes(*n),
+            Self::Auto => Value::Word("auto"),
+        }
+    }
+}
+
+impl<T: Words + PartialEq> Field for T {
+    fn from_value(value: Value) -> Self {
+        let found = |word| T::WORDS.iter().find(|(w, _)| *w == word);
+        match value {
+            Value::Word(word) if found(word).is_some() => found(word).expect("just found").1,
+            other => panic!("a row's kind does not fit its field: {other:?}"),
+        }
+    }
+
+    fn to_value(&self) -> Value {
+        let (word, _) = T::WORDS.iter().find(|(_, v)| v == self).expect("every variant has a word");
+        Value::Word(word)
+    }
+}
+
+/// Makes the structs of the tree, their defaults and the table `SECTIONS` from one list.
+macro_rules! settings {
+    ($(
+        $(#[doc = $doc:literal])+
+        $section:ident at $path:tt {
+            $(#[doc = $subdoc:literal] $sub:ident: $subtype:ty,)*
+            $(---
+                $(#[doc = $rowdoc:literal])+
+                $field:ident: $type:ty = $default:literal, $kind:expr, $env:expr, $reload:ident;
+            )+
+        }
+    )+) => {
+        $(
+            $(#[doc = $doc])+
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $section {
+                $(#[doc = $subdoc] pub $sub: $subtype,)*
+                $($(#[doc = $rowdoc])+ pub $field: $type,)+
+            }
+
+            impl Default for $section {
+                fn default() -> Self {
+                    Self {
+                        $($sub: <$subtype>::default(),)*
+                        $($field: $crate::config::row::initial($kind, $default),)+
+                    }
+                }
+            }
+        )+
+
+        /// The settings, section by section, in the order of the configuration file.
+        pub static SECTIONS: &[$crate::config::row::Section] = &[$(
+            $crate::config::row::Section {
+                path: settings!(@path $path),
+                doc: &[$($doc),+],
+                rows: &[$(
+                    $crate::config::row::Row {
+                        path: settings!(@path $path $field),
+                        doc: &[$($rowdoc),+],
+                        kind: $kind,
+                        default: $default,
+                        env: &$env,
+                        reload: $crate::config::row::Reload::$reload,
+                        show: |config| {
+                            $crate::config::row::Field::to_value(settings!(@ref config $path $field))
+                        },
+                        apply: |config, value| {
+                            *settings!(@mut config $path $field) =
+                                $crate::config::row::Field::from_value(value);
+                        },
+                    },
+                )+],
+            },
+        )+];
+    };
+    (@path []) => { "" };
+    (@path [] $field:ident) => { stringify!($field) };
+    (@path [$first:ident $(.$more:ident)*]) => {
+        concat!(stringify!($first) $(, ".", stringify!($more))*)
+    };
+    (@path [$($seg:ident).+] $field:ident) => {
+        concat!($(stringify!($seg), ".",)+ stringify!($field))
+    };
+    (@ref $config:ident [$($seg:ident).*] $field:ident) => { &$config$(.$seg)*.$field };
+    (@mut $config:ident [$($seg:ident).*] $field:ident) => { &mut $config$(.$seg)*.$field };
+}
+pub(super) use settings;

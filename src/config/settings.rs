@@ -1,0 +1,244 @@
+//! The one table: every setting with its path, type, default, environment names and text.
+//!
+//! A line `--- /// text / field: Type = "default", kind, [environment], Reload;` is a field of
+//! the typed tree and a row of the table at once, so neither can exist without the other. Paths
+//! and names are SRS's where SRS has the setting; what is ringcast's own is read from
+//! `RINGCAST_*`. A row that no code reads does not belong here.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::row::{Kind, TimeUnit, settings};
+use super::types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
+use crate::limits;
+
+const PREFER_TRUE: Kind = Kind::Bool { prefer: true };
+const PREFER_FALSE: Kind = Kind::Bool { prefer: false };
+const SECONDS: Kind = Kind::Time { unit: TimeUnit::Seconds, word: None };
+const MILLIS: Kind = Kind::Time { unit: TimeUnit::Millis, word: None };
+
+const fn int(min: u32, max: u32, unit: &'static str) -> Kind {
+    Kind::Int { min: min as i64, max: max as i64, unit }
+}
+
+const fn bytes(min: u64, max: u64, word: Option<&'static str>) -> Kind {
+    Kind::Bytes { min, max, word }
+}
+
+settings! {
+    /// The process as a whole.
+    Config at [] {
+        /// The log.
+        log: Log,
+        /// Live streams and pages over HTTP.
+        http_server: HttpServer,
+        /// The HTTP API.
+        http_api: HttpApi,
+        /// The default vhost; read it through [`Config::vhost`].
+        vhost: Vhost,
+        ---
+        /// RTMP addresses. A bare port means all addresses, IPv6 and IPv4.
+        listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen, ["SRS_LISTEN"], Restart;
+        ---
+        /// Shards: threads that each drive a ring and serve connections. 0 means one per core.
+        shards: u16 = "0", int(0, limits::SHARDS_MAX as u32, "threads"),
+            ["RINGCAST_SHARDS"], Restart;
+        ---
+        /// Most connections at a time, all protocols together. Lowered at start, with a line in
+        /// the log, to what the open-file limit allows. One more is closed without an answer.
+        max_connections: u32 = "100000", int(1, limits::CONNECTIONS_MAX, "connections"),
+            ["SRS_MAX_CONNECTIONS"], Live;
+        ---
+        /// Most connections at a time from one address; 0 means no limit of its own.
+        max_connections_per_address: u32 = "0", int(0, limits::CONNECTIONS_MAX, "connections"),
+            ["RINGCAST_MAX_CONNECTIONS_PER_ADDRESS"], Live;
+        ---
+        /// Registered memory for media of all streams, grown on demand up to this. "auto" is a
+        /// quarter of the memory of the machine or container, at most 4 GiB.
+        media_memory: MediaMemory = r#""auto""#,
+            bytes(limits::MEDIA_MEMORY_MIN, limits::MEDIA_MEMORY_MAX, Some("auto")),
+            ["RINGCAST_MEDIA_MEMORY"], Restart;
+        ---
+        /// Huge pages for media memory: "auto" tries them and goes on without.
+        huge_pages: Switch = r#""auto""#, Kind::Choice(Switch::ALL),
+            ["RINGCAST_HUGE_PAGES"], Restart;
+        ---
+        /// Zero-copy sends: "auto" uses them on routes where the kernel reports that it does not
+        /// copy after all.
+        zero_copy: Switch = r#""auto""#, Kind::Choice(Switch::ALL),
+            ["RINGCAST_ZERO_COPY"], Restart;
+        ---
+        /// The directory the server changes into at start; relative paths start there.
+        work_dir: PathBuf = r#""./""#, Kind::Path, ["SRS_WORK_DIR"], Restart;
+        ---
+        /// File that holds the process id, locked while the server runs, so that a second server
+        /// with the same file is refused. Empty means none.
+        pid: PathBuf = r#""""#, Kind::Path, ["SRS_PID"], Restart;
+        ---
+        /// Run in the background; the command returns when the server serves or has failed.
+        daemon: bool = "false", PREFER_TRUE, ["SRS_DAEMON"], Restart;
+        ---
+        /// Time between the one-line summaries of counters in the log; 0 means none.
+        summary_interval: Duration = "30", SECONDS, ["RINGCAST_SUMMARY_INTERVAL"], Live;
+        ---
+        /// On SIGQUIT: time before the listeners are closed, so that load balancers notice.
+        grace_start_wait: Duration = "2300", MILLIS, ["SRS_GRACE_START_WAIT"], Live;
+        ---
+        /// On SIGQUIT: time between the end of the last connection and the end of the process.
+        grace_final_wait: Duration = "3200", MILLIS, ["SRS_GRACE_FINAL_WAIT"], Live;
+        ---
+        /// On SIGQUIT: longest time that players may go on after the listeners were closed.
+        grace_drain_limit: Duration = "60", SECONDS, ["RINGCAST_GRACE_DRAIN_LIMIT"], Live;
+    }
+
+    /// The log.
+    Log at [log] {
+        ---
+        /// Where it goes: "console" is standard error, "file" is `log.file`.
+        tank: LogTank = r#""console""#, Kind::Choice(LogTank::ALL),
+            ["SRS_LOG_TANK", "SRS_SRS_LOG_TANK"], Restart;
+        ---
+        /// The file when `log.tank` is "file". SIGUSR1 opens it anew, for rotation.
+        file: PathBuf = r#""./ringcast.log""#, Kind::Path,
+            ["SRS_LOG_FILE", "SRS_SRS_LOG_FILE"], Restart;
+        ---
+        /// How much is written.
+        level: LogLevel = r#""info""#, Kind::Choice(LogLevel::ALL),
+            ["SRS_LOG_LEVEL_V2", "SRS_SRS_LOG_LEVEL_V2", "SRS_LOG_LEVEL", "SRS_SRS_LOG_LEVEL"],
+            Live;
+        ---
+        /// Write JSON, one object per line, instead of text.
+        json: bool = "false", PREFER_FALSE, ["RINGCAST_LOG_JSON"], Restart;
+    }
+
+    /// Live streams and pages over HTTP.
+    HttpServer at [http_server] {
+        ---
+        /// Serve HTTP. With `-e` the default is false, as in SRS.
+        enabled: bool = "true", PREFER_FALSE, ["SRS_HTTP_SERVER_ENABLED"], Restart;
+        ---
+        /// Addresses.
+        listen: Vec<ListenAddr> = r#"["8080"]"#, Kind::Listen,
+            ["SRS_HTTP_SERVER_LISTEN"], Restart;
+        ---
+        /// Allow pages of other sites to read the answers (CORS).
+        crossdomain: bool = "true", PREFER_TRUE, ["SRS_HTTP_SERVER_CROSSDOMAIN"], Live;
+    }
+
+    /// The HTTP API.
+    HttpApi at [http_api] {
+        ---
+        /// Serve the API. With `-e` the default is false, as in SRS.
+        enabled: bool = "true", PREFER_FALSE, ["SRS_HTTP_API_ENABLED"], Restart;
+        ---
+        /// Addresses.
+        listen: Vec<ListenAddr> = r#"["1985"]"#, Kind::Listen, ["SRS_HTTP_API_LISTEN"], Restart;
+    }
+
+    /// The default vhost: what holds for every stream.
+    Vhost at [vhost] {
+        /// Players.
+        play: Play,
+        /// Publishers.
+        publish: Publish,
+        /// Live streams over HTTP.
+        http_remux: HttpRemux,
+        ---
+        /// RTMP chunk size towards peers. A small one costs time on both sides.
+        chunk_size: u32 = "60000",
+            bytes_u32(limits::CHUNK_SIZE_MIN, limits::CHUNK_SIZE_MAX),
+            ["SRS_VHOST_CHUNK_SIZE", "SRS_CHUNK_SIZE"], Live;
+        ---
+        /// Acknowledge after this many received bytes; 0 means as the peer asks.
+        in_ack_size: u32 = "0", bytes_u32(0, i32::MAX as u32), ["SRS_VHOST_IN_ACK_SIZE"], Live;
+        ---
+        /// Ask RTMP peers to acknowledge after this many bytes; 0 means not to ask.
+        out_ack_size: u32 = "2500000", bytes_u32(0, i32::MAX as u32),
+            ["SRS_VHOST_OUT_ACK_SIZE"], Live;
+        ---
+        /// Send small segments at once (TCP_NODELAY). Sends are gathered before the kernel sees
+        /// them, so there is nothing to win by turning it off but fewer, later packets.
+        tcp_nodelay: bool = "true", PREFER_FALSE, ["SRS_VHOST_TCP_NODELAY"], Live;
+        ---
+        /// Never gather messages: the merged-write window and `play.mw_msgs` are 0.
+        min_latency: bool = "false", PREFER_FALSE, ["SRS_VHOST_MIN_LATENCY"], Live;
+        ---
+        /// Time after which a stream without publisher and player is freed.
+        idle_close: Duration = "5", SECONDS, ["RINGCAST_VHOST_IDLE_CLOSE"], Live;
+    }
+
+    /// Players.
+    Play at [vhost.play] {
+        ---
+        /// Start players at the last keyframe instead of waiting for the next one.
+        gop_cache: bool = "true", PREFER_TRUE, ["SRS_VHOST_PLAY_GOP_CACHE"], Live;
+        ---
+        /// Longest GOP that is kept for that, in messages. A longer one is let go.
+        gop_cache_max_frames: u32 = "2500", int(1, limits::GOP_FRAMES_MAX, "messages"),
+            ["SRS_VHOST_PLAY_GOP_CACHE_MAX_FRAMES"], Live;
+        ---
+        /// Largest GOP that is kept for that. A larger one is let go.
+        gop_cache_max_bytes: u64 = r#""64MiB""#,
+            bytes(64 << 10, limits::MEDIA_MEMORY_MAX, None),
+            ["RINGCAST_VHOST_PLAY_GOP_CACHE_MAX_BYTES"], Live;
+        ---
+        /// How far a player may fall behind, in stream time. Beyond it, it goes on at the newest
+        /// keyframe, and the skip is counted.
+        queue_length: Duration = "30", SECONDS, ["SRS_VHOST_PLAY_QUEUE_LENGTH"], Live;
+        ---
+        /// Merged write: how long messages are gathered before a send. Many sends cost far more
+        /// than many bytes. "adaptive" waits not at all while there is time to spare and up to
+        /// `mw_latency_max` under load; a number is a fixed wait, as in SRS.
+        mw_latency: MwLatency = r#""adaptive""#,
+            Kind::Time { unit: TimeUnit::Millis, word: Some("adaptive") },
+            ["SRS_VHOST_PLAY_MW_LATENCY"], Live;
+        ---
+        /// Longest wait of the adaptive merged write.
+        mw_latency_max: Duration = "350", MILLIS,
+            ["RINGCAST_VHOST_PLAY_MW_LATENCY_MAX"], Live;
+        ---
+        /// With a fixed `mw_latency`: fewest messages worth a send.
+        mw_msgs: u32 = "8", int(0, limits::MERGED_WRITE_MESSAGES_MAX, "messages"),
+            ["SRS_VHOST_PLAY_MW_MSGS"], Live;
+        ---
+        /// Timestamps of players: "off" is the stream's own timeline, shared by all players;
+        /// "full" is one per player that starts at 0 and never jumps; "zero" only starts at 0.
+        /// The latter two cost every player its own message headers.
+        time_jitter: TimeJitter = r#""off""#, Kind::Choice(TimeJitter::ALL),
+            ["SRS_VHOST_PLAY_TIME_JITTER"], Live;
+        ---
+        /// Do not send a sequence header again that equals the last one.
+        reduce_sequence_header: bool = "false", PREFER_FALSE,
+            ["SRS_VHOST_PLAY_REDUCE_SEQUENCE_HEADER"], Live;
+    }
+
+    /// Publishers.
+    Publish at [vhost.publish] {
+        ---
+        /// Longest wait for the first media of a publisher.
+        firstpkt_timeout: Duration = "20000", MILLIS,
+            ["SRS_VHOST_PUBLISH_FIRSTPKT_TIMEOUT"], Live;
+        ---
+        /// Longest silence of a publisher after that.
+        normal_timeout: Duration = "5000", MILLIS, ["SRS_VHOST_PUBLISH_NORMAL_TIMEOUT"], Live;
+        ---
+        /// Time that players of a lost publisher are kept. If one publishes the stream again
+        /// within it, they play on. 0 ends HTTP players at once.
+        hold: Duration = "10", SECONDS, ["RINGCAST_VHOST_PUBLISH_HOLD"], Live;
+    }
+
+    /// Live streams over HTTP and WebSocket.
+    HttpRemux at [vhost.http_remux] {
+        ---
+        /// Serve live streams over HTTP. With `-e` the default is false, as in SRS.
+        enabled: bool = "true", PREFER_FALSE, ["SRS_VHOST_HTTP_REMUX_ENABLED"], Live;
+        ---
+        /// Where. The words [vhost], [app] and [stream] stand for the stream's own.
+        mount: String = r#""[vhost]/[app]/[stream].flv""#, Kind::Text,
+            ["SRS_VHOST_HTTP_REMUX_MOUNT"], Live;
+    }
+}
+
+const fn bytes_u32(min: u32, max: u32) -> Kind {
+    int(min, max, "bytes")
+}
