@@ -1,4 +1,8 @@
 //! ringcast
 
+#![forbid(unsafe_code)]
+
 pub mod config;
 pub mod limits;
+pub mod media;
+pub mod proto;

@@ -56,3 +56,49 @@ const _: () = {
     assert!(MEDIA_MEMORY_AUTO_MAX < MEDIA_MEMORY_MAX);
     assert!(DESCRIPTORS_RESERVED < CONNECTIONS_MAX);
 };
+
+// RTMP and AMF0.
+
+/// Bytes of one RTMP message, the most its 24-bit length field can say. Cannot be exceeded.
+pub const RTMP_MESSAGE_MAX: u32 = 0xFF_FFFF;
+/// Bytes of one RTMP command or control message. A longer one closes the connection.
+pub const RTMP_COMMAND_MAX: u32 = 64 << 10;
+/// Bytes of one RTMP data message (metadata). A longer one closes the connection.
+pub const RTMP_DATA_MAX: u32 = 1 << 20;
+/// Bytes of unfinished messages held for one connection, summed over its chunk streams.
+/// One byte more closes the connection.
+pub const RTMP_PARTIAL_MAX: usize = 20 << 20;
+/// Chunk streams one peer may use. A further one closes the connection.
+pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
+/// Capacity in bytes of a message buffer that is kept for the next message. A larger buffer is
+/// freed as soon as its message has been handled.
+pub const RTMP_KEPT_BUFFER_MAX: usize = 256 << 10;
+/// Bytes of the payload of an RTMP proxy prefix before the handshake. More closes the connection.
+pub const RTMP_PROXY_PREFIX_MAX: usize = 1024;
+/// Bytes of one string of a command that is kept (tcUrl, pageUrl, stream name with its
+/// parameters). A longer one closes the connection.
+pub const RTMP_STRING_MAX: usize = 8 << 10;
+/// Bytes of replies a peer may leave unread while it keeps asking. More closes the connection.
+pub const RTMP_REPLIES_MAX: usize = 1 << 20;
+/// createStream commands answered before a play or publish. One more closes the connection.
+pub const RTMP_CREATE_STREAMS_MAX: u32 = 3;
+/// Levels of nested AMF0 values. A deeper one is an error of the message that holds it.
+pub const AMF_DEPTH_MAX: u32 = 32;
+/// AMF0 values in one message. One more is an error of the message that holds it.
+pub const AMF_ELEMENTS_MAX: u32 = 16_384;
+
+// Names.
+
+/// Bytes of a vhost name. A longer one is refused.
+pub const NAME_VHOST_MAX: usize = 253;
+/// Bytes of an app name with all its levels. A longer one is refused.
+pub const NAME_APP_MAX: usize = 256;
+/// Levels of an app name. One more is refused.
+pub const NAME_APP_LEVELS_MAX: usize = 8;
+/// Bytes of a stream name without its parameters. A longer one is refused.
+pub const NAME_STREAM_MAX: usize = 256;
+
+const _: () = assert!(RTMP_PARTIAL_MAX > RTMP_MESSAGE_MAX as usize);
+const _: () = assert!(RTMP_DATA_MAX <= RTMP_MESSAGE_MAX && RTMP_COMMAND_MAX <= RTMP_DATA_MAX);
+const _: () = assert!(RTMP_STRING_MAX < RTMP_COMMAND_MAX as usize);
+const _: () = assert!(NAME_APP_MAX + NAME_STREAM_MAX < RTMP_STRING_MAX);

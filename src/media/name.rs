@@ -1,0 +1,1 @@
+//! The one grammar of stream names, shared by all protocols.

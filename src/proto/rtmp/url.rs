@@ -1,0 +1,1 @@
+//! From what clients send to what is meant: schema, host, port, vhost, app, stream, parameters.
