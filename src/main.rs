@@ -1,2 +1,4 @@
-//! ringcast
+//! The `ringcast` command.
+#![forbid(unsafe_code)]
+
 fn main() {}

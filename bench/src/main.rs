@@ -1,2 +1,3 @@
-//! (skeleton)
+//! (skeleton of this crate)
+#![forbid(unsafe_code)]
 fn main() {}
