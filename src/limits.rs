@@ -102,3 +102,54 @@ const _: () = assert!(RTMP_PARTIAL_MAX > RTMP_MESSAGE_MAX as usize);
 const _: () = assert!(RTMP_DATA_MAX <= RTMP_MESSAGE_MAX && RTMP_COMMAND_MAX <= RTMP_DATA_MAX);
 const _: () = assert!(RTMP_STRING_MAX < RTMP_COMMAND_MAX as usize);
 const _: () = assert!(NAME_APP_MAX + NAME_STREAM_MAX < RTMP_STRING_MAX);
+
+// Media: tag bodies and codec headers.
+
+/// ModEx prefixes in one enhanced RTMP message; one more and the message is refused.
+pub const MODEX_CHAIN_MAX: usize = 8;
+/// Tracks in one multitrack message; one more and the message is refused.
+pub const TRACKS_PER_MESSAGE_MAX: usize = 32;
+/// Bytes of one SPS or VPS that are looked at; what lies behind is ignored.
+pub const PARAMETER_SET_BYTES_MAX: usize = 4096;
+/// Parameter sets looked at in one decoder configuration record; the rest is ignored.
+pub const PARAMETER_SETS_MAX: usize = 64;
+/// Picture width and height in pixels; a header that claims more is malformed.
+pub const PICTURE_SIDE_MAX: u32 = 16_384;
+
+// Media: the timeline of a stream.
+
+/// A step forward of more than this many milliseconds is a discontinuity, not a gap.
+pub const TIMELINE_FORWARD_MS_MAX: i64 = 10_000;
+/// A step back of more than this many milliseconds is a discontinuity, not interleaving.
+pub const TIMELINE_BACK_MS_MAX: i64 = 1_000;
+/// Milliseconds between the last message before a discontinuity and the first one after it.
+pub const TIMELINE_STEP_MS: i64 = 10;
+
+// FLV.
+
+/// Bytes of one FLV tag body that a reader takes; a bigger tag ends the reading.
+pub const FLV_TAG_BYTES_MAX: usize = 0xff_ffff;
+/// Bytes of an FLV file header; a file that declares more is malformed.
+pub const FLV_HEADER_BYTES_MAX: usize = 64;
+
+// HTTP.
+
+/// Bytes of one HTTP request or response head; a longer one is answered with 431.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header lines in one HTTP head; one more is answered with 431.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// Bytes of one request target; a longer one is answered with 414.
+pub const HTTP_TARGET_BYTES_MAX: usize = 8 * 1024;
+/// Query parameters in one URL; one more is answered with 400.
+pub const HTTP_QUERY_PARAMS_MAX: usize = 64;
+/// Bytes of one chunk of a chunked body; a bigger one ends the connection.
+pub const HTTP_CHUNK_BYTES_MAX: u64 = 32 * 1024 * 1024;
+/// Bytes of one chunk-size line with its extensions; a longer one ends the connection.
+pub const HTTP_CHUNK_LINE_BYTES_MAX: usize = 256;
+/// Bytes of all trailer lines of a chunked body; more end the connection.
+pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
+
+// WebSocket.
+
+/// Bytes of one message from a WebSocket player; a longer one is closed with 1009.
+pub const WS_PLAYER_MESSAGE_BYTES_MAX: usize = 64 * 1024;

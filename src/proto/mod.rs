@@ -9,4 +9,7 @@
 //! connection it came from, and nothing grows by a size that a peer merely declared.
 
 pub mod amf0;
+pub mod flv;
+pub mod http;
 pub mod rtmp;
+pub mod ws;

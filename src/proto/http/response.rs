@@ -1,0 +1,181 @@
+//! Response heads: written for players, read back by the load tester and the tests.
+
+use super::request::head_error;
+use super::{BodyFraming, HttpError, Request, head_range};
+use crate::limits::HTTP_HEADERS_MAX;
+
+/// A response head under construction. Whatever it is given, it stays one head: control characters
+/// in values are left out, so nothing that a peer sent can begin a new line.
+#[derive(Debug, Clone)]
+pub struct ResponseHead {
+    bytes: Vec<u8>,
+}
+
+impl ResponseHead {
+    /// Begins an HTTP/1.1 head.
+    pub fn new(status: u16) -> ResponseHead {
+        ResponseHead::with_version(1, status)
+    }
+
+    /// Begins an HTTP/1.`minor` head. 1.0 is for bodies that end with the connection.
+    pub fn with_version(minor: u8, status: u16) -> ResponseHead {
+        let version = if minor == 0 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let status = status.clamp(100, 999);
+        let line = format!("{version} {status} {}\r\nServer: ringcast\r\n", reason(status));
+        ResponseHead { bytes: line.into_bytes() }
+    }
+
+    /// Adds a header line.
+    pub fn header(mut self, name: &'static str, value: &str) -> ResponseHead {
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b": ");
+        self.bytes.extend(value.bytes().filter(|byte| *byte >= b' ' && *byte != 0x7f));
+        self.bytes.extend_from_slice(b"\r\n");
+        self
+    }
+
+    /// Adds `Content-Length`.
+    pub fn content_length(self, length: u64) -> ResponseHead {
+        self.header("Content-Length", &length.to_string())
+    }
+
+    /// Adds the CORS headers that the vhost setting `crossdomain` asks for, when the request comes from
+    /// a page (it has an `Origin`). SRS: any origin, any method, any header, no credentials; the
+    /// private network header has the name that SRS gives it, beside the one that browsers read.
+    pub fn cors(self, request: &Request) -> ResponseHead {
+        if request.header("origin").is_none() {
+            return self;
+        }
+        let mut head = self
+            .header("Access-Control-Allow-Origin", "*")
+            .header("Access-Control-Allow-Methods", "*")
+            .header("Access-Control-Allow-Headers", "*")
+            .header("Access-Control-Expose-Headers", "*")
+            .header("Access-Control-Allow-Credentials", "false")
+            .header("Access-Control-Request-Private-Network", "true");
+        if request.header("access-control-request-private-network").is_some() {
+            head = head.header("Access-Control-Allow-Private-Network", "true");
+        }
+        if request.method == super::Method::Options {
+            head = head.header("Access-Control-Max-Age", "86400");
+        }
+        head
+    }
+
+    /// The finished head, with the empty line behind it.
+    pub fn finish(mut self) -> Vec<u8> {
+        self.bytes.extend_from_slice(b"\r\n");
+        self.bytes
+    }
+
+    /// The finished head with a body behind it. Adds `Content-Length`.
+    pub fn body(self, body: &[u8]) -> Vec<u8> {
+        let mut bytes = self.content_length(body.len() as u64).finish();
+        bytes.extend_from_slice(body);
+        bytes
+    }
+}
+
+/// A whole answer of one plain text line that closes the connection: for errors before and after routing.
+pub fn plain(status: u16) -> Vec<u8> {
+    let body = format!("{} {}\n", status, reason(status));
+    ResponseHead::new(status)
+        .header("Content-Type", "text/plain; charset=utf-8")
+        .header("X-Content-Type-Options", "nosniff")
+        .header("Connection", "close")
+        .body(body.as_bytes())
+}
+
+/// The answer to a request that could not be read.
+pub fn error(error: HttpError) -> Vec<u8> {
+    plain(error.status())
+}
+
+/// The reason phrase of a status code.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        411 => "Length Required",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        416 => "Range Not Satisfiable",
+        426 => "Upgrade Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        503 => "Service Unavailable",
+        505 => "HTTP Version Not Supported",
+        _ => "Unknown",
+    }
+}
+
+/// A response head, owned. For clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// The status code.
+    pub status: u16,
+    /// The minor version: 0 or 1.
+    pub minor_version: u8,
+    /// The length of the body, if the head states one.
+    pub content_length: Option<u64>,
+    /// Whether the body is chunked.
+    pub chunked: bool,
+    /// All header lines in order, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Response {
+    /// The first header with this name, which must be in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Reads a response head from the front of `buf`. `None`: more bytes are needed. Otherwise the
+/// response and how many bytes its head takes.
+pub fn parse_response(buf: &[u8]) -> Result<Option<(Response, usize)>, HttpError> {
+    let Some(range) = head_range(buf)? else { return Ok(None) };
+    let consumed = range.end;
+    let mut lines = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
+    let mut parsed = httparse::Response::new(&mut lines);
+    match parsed.parse(&buf[range]) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) => return Err(HttpError::Malformed("response head")),
+        Err(error) => return Err(head_error(error)),
+    }
+    let (Some(status), Some(minor_version)) = (parsed.code, parsed.version) else {
+        return Err(HttpError::Malformed("status line"));
+    };
+    let mut framing = BodyFraming::default();
+    let mut headers = Vec::with_capacity(parsed.headers.len());
+    for line in parsed.headers.iter() {
+        framing.add(line.name, line.value)?;
+        let value = String::from_utf8_lossy(line.value).into_owned();
+        headers.push((line.name.to_ascii_lowercase(), value));
+    }
+    let response = Response {
+        status,
+        minor_version,
+        content_length: framing.content_length,
+        chunked: framing.chunked,
+        headers,
+    };
+    Ok(Some((response, consumed)))
+}
