@@ -153,8 +153,8 @@ impl Block {
         unsafe { self.core.start.add(offset as usize).cast::<Entry>().read() }
     }
 
-    /// Address of the block's first byte, for the kernel.
-    pub(crate) fn start(&self) -> *const u8 {
+    #[cfg(test)]
+    fn start(&self) -> *const u8 {
         self.core.start.as_ptr()
     }
 

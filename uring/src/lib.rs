@@ -3,10 +3,24 @@
 pub mod arena;
 pub mod block;
 pub mod driver;
+mod hold;
+mod links;
 mod map;
+mod net;
+mod ops;
+pub mod probe;
+mod queue;
 mod recv;
+mod registration;
+pub mod ring;
+mod splice;
+mod wake;
 
 pub use arena::{Arena, ArenaFull, ArenaOptions, ArenaStats};
 pub use block::{BLOCK_SIZES, Block, BlockWriter, Entry};
 pub use driver::*;
+pub use probe::{Probe, Unavailable, probe};
 pub use recv::Received;
+pub use registration::{Registration, ZeroCopy};
+pub use ring::{Ring, RingOptions};
+pub use wake::Waker;

@@ -1,0 +1,119 @@
+//! Sockets: making them, setting them up, asking for their addresses. Plain system calls, none
+//! of them on the per-frame path.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
+
+use crate::driver::{ConnectOptions, ListenOptions};
+
+/// A bound, listening socket. Blocking on purpose: io_uring fails at once on O_NONBLOCK sockets
+/// where it would wait on blocking ones.
+pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(options.reuse_port)?;
+    if addr.is_ipv6() {
+        // One socket per family, so that `[::]` and `0.0.0.0` can both be configured.
+        socket.set_only_v6(true)?;
+    }
+    buffers(&socket, options.send_buffer, options.receive_buffer)?;
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if options.notsent_lowat > 0 {
+        socket.set_tcp_notsent_lowat(options.notsent_lowat)?;
+    }
+    socket.bind(&addr.into())?;
+    socket.listen(options.backlog)?;
+    Ok(socket.into())
+}
+
+/// A socket ready to connect.
+pub(crate) fn dial(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {
+    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
+    buffers(&socket, options.send_buffer, options.receive_buffer)?;
+    socket.set_tcp_nodelay(options.nodelay)?;
+    if let Some(source) = options.source {
+        if source.port() == 0 {
+            // The port is chosen at connect time, per destination, instead of being reserved now:
+            // otherwise one source address is good for 28,000 connections in all.
+            bind_address_no_port(&socket);
+        }
+        socket.bind(&source.into())?;
+    }
+    Ok(socket.into())
+}
+
+/// IP_BIND_ADDRESS_NO_PORT works at the IP level for both families. Only a saving.
+fn bind_address_no_port(socket: &Socket) {
+    let on: libc::c_int = 1;
+    // SAFETY: the socket is open; the option takes an int, which outlives the call.
+    unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            libc::IP_BIND_ADDRESS_NO_PORT,
+            (&raw const on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+}
+
+fn buffers(socket: &Socket, send: u32, receive: u32) -> io::Result<()> {
+    if send > 0 {
+        socket.set_send_buffer_size(send as usize)?;
+    }
+    if receive > 0 {
+        socket.set_recv_buffer_size(receive as usize)?;
+    }
+    Ok(())
+}
+
+/// Both addresses of a connection: the peer's and ours.
+///
+/// # Errors
+/// When the peer is gone already.
+pub(crate) fn addresses(socket: &OwnedFd) -> io::Result<(SocketAddr, SocketAddr)> {
+    let socket = SockRef::from(socket);
+    Ok((internet(&socket.peer_addr()?), internet(&socket.local_addr()?)))
+}
+
+/// Sockets of other families (a caller may pass any listener) have no internet address.
+fn internet(addr: &SockAddr) -> SocketAddr {
+    addr.as_socket().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+}
+
+/// Ends both directions. An error means that they are ended already.
+pub(crate) fn shut_down(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+}
+
+/// Bounds how long a blocking send on a worker thread of the kernel may wait for the peer.
+pub(crate) fn bound_blocking_send(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).set_write_timeout(Some(Duration::from_millis(1)));
+}
+
+/// Bounds how long data that the peer does not take keeps memory after the close.
+pub(crate) fn bound_unacknowledged(socket: &OwnedFd, time: Duration) {
+    let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
+}
+
+/// Accepts and closes up to `limit` waiting connections, so that their peers learn it now.
+pub(crate) fn turn_away(listener: &OwnedFd, limit: usize) {
+    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+    let Ok(flags) = fcntl_getfl(listener) else { return };
+    // For the moment of these calls only: an armed accept of another ring on the same socket has
+    // read the flags already.
+    if fcntl_setfl(listener, flags | OFlags::NONBLOCK).is_err() {
+        return;
+    }
+    for _ in 0..limit {
+        match rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) {
+            Ok(socket) => drop(socket),
+            Err(_) => break,
+        }
+    }
+    let _ = fcntl_setfl(listener, flags);
+}
