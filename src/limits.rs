@@ -72,7 +72,7 @@ pub const RTMP_PARTIAL_MAX: usize = 20 << 20;
 pub const RTMP_CHUNK_STREAMS_MAX: usize = 64;
 /// Capacity in bytes of a message buffer that is kept for the next message. A larger buffer is
 /// freed as soon as its message has been handled.
-pub const RTMP_KEPT_BUFFER_MAX: usize = 256 << 10;
+pub const RTMP_KEPT_BUFFER_MAX: usize = 64 << 10;
 /// Bytes of the payload of an RTMP proxy prefix before the handshake. More closes the connection.
 pub const RTMP_PROXY_PREFIX_MAX: usize = 1024;
 /// Bytes of one string of a command that is kept (tcUrl, pageUrl, stream name with its

@@ -1,6 +1,11 @@
-//! The chunk layer: cutting messages into chunks.
+//! The chunk layer, sending side: cutting messages into chunks. [`Joiner`] is the other side.
+//!
+//! Every message opens with a chunk of type 0, which repeats nothing of earlier ones. That costs a
+//! few bytes and makes each message stand on its own: a player can be given any message first.
 
 use super::message::type_id;
+
+pub use super::joiner::{Joined, Joiner, Payload};
 
 /// Both directions start with this chunk size (RTMP 5.4.1).
 pub const CHUNK_SIZE_INITIAL: u32 = 128;

@@ -14,9 +14,13 @@ pub mod client;
 mod command;
 mod error;
 mod handshake;
+mod joiner;
+mod link;
 pub mod message;
 pub mod metadata;
 pub mod server;
+#[cfg(test)]
+mod tests;
 pub mod url;
 
 pub use error::{Error, Limit, Malformed, Misbehaved, Unsupported};
