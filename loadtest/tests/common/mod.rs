@@ -1,0 +1,13 @@
+//! What the end-to-end tests share: the real server, ffmpeg and ffprobe, media, a browser.
+//!
+//! Every server listens on a loopback address of its own, so tests run side by side without
+//! choosing ports. Every child process has a deadline and dies with the value that owns it.
+
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
+pub mod browser;
+pub mod media;
+pub mod packets;
+pub mod process;
+pub mod server;
