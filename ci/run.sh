@@ -176,7 +176,8 @@ for stage in "${wanted[@]}"; do
   table+=("$(printf '%-10s %4d s' "$stage" $((SECONDS - start)))")
   done_logs+=("$logs/$stage")
   if [ "$code" -ne 0 ]; then
-    [ "$code" -eq 124 ] && reason="no end after $(limit_of "$stage") s" || reason=$(first_error "$log")
+    reason=$(first_error "$log")
+    [ "$code" -eq 124 ] && reason="no end after $(limit_of "$stage") s"
     printf '%s\n' "${table[@]}"
     echo "ci: stage '$stage' failed: $reason" >&2
     exit 1
