@@ -22,8 +22,6 @@ pub(crate) struct Link {
     pub(crate) closing: bool,
     /// Zero-copy does not work on this socket.
     pub(crate) copy_only: bool,
-    /// Blocking sends have been given a bound (file sends only).
-    pub(crate) send_bounded: bool,
     pub(crate) receive: Receive,
     pub(crate) send: Sending,
     /// The address of a connect in flight.
@@ -174,7 +172,6 @@ impl Link {
             notifications: 0,
             closing: false,
             copy_only: false,
-            send_bounded: false,
             receive: Receive::default(),
             send: Sending::Idle,
             connect: None,

@@ -10,8 +10,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::driver::{ConnectOptions, ListenOptions};
 
-/// A bound, listening socket. Blocking on purpose: io_uring fails at once on O_NONBLOCK sockets
-/// where it would wait on blocking ones.
+/// A bound, listening socket.
 pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -30,7 +29,8 @@ pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<Ow
     Ok(socket.into())
 }
 
-/// A socket ready to connect.
+/// A socket ready to connect. Non-blocking like accepted ones: the ring's operations wait all the
+/// same, and a splice, which runs on a worker thread, does not.
 pub(crate) fn dial(addr: SocketAddr, options: &ConnectOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     buffers(&socket, options.send_buffer, options.receive_buffer)?;
@@ -43,6 +43,7 @@ pub(crate) fn dial(addr: SocketAddr, options: &ConnectOptions) -> io::Result<Own
         }
         socket.bind(&source.into())?;
     }
+    socket.set_nonblocking(true)?;
     Ok(socket.into())
 }
 
@@ -90,30 +91,18 @@ pub(crate) fn shut_down(socket: &OwnedFd) {
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
 }
 
-/// Bounds how long a blocking send on a worker thread of the kernel may wait for the peer.
-pub(crate) fn bound_blocking_send(socket: &OwnedFd) {
-    let _ = SockRef::from(socket).set_write_timeout(Some(Duration::from_millis(1)));
-}
-
 /// Bounds how long data that the peer does not take keeps memory after the close.
 pub(crate) fn bound_unacknowledged(socket: &OwnedFd, time: Duration) {
     let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
 }
 
 /// Accepts and closes up to `limit` waiting connections, so that their peers learn it now.
+/// The listener is non-blocking.
 pub(crate) fn turn_away(listener: &OwnedFd, limit: usize) {
-    use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
-    let Ok(flags) = fcntl_getfl(listener) else { return };
-    // For the moment of these calls only: an armed accept of another ring on the same socket has
-    // read the flags already.
-    if fcntl_setfl(listener, flags | OFlags::NONBLOCK).is_err() {
-        return;
-    }
     for _ in 0..limit {
         match rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) {
             Ok(socket) => drop(socket),
             Err(_) => break,
         }
     }
-    let _ = fcntl_setfl(listener, flags);
 }

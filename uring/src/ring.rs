@@ -571,3 +571,47 @@ fn clock() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+
+    use super::*;
+
+    /// Lets the kernel complete an operation under any number, as a late completion would.
+    fn forge(ring: &mut Ring, user_data: u64) {
+        let entry = opcode::Nop::new().build().user_data(user_data);
+        // SAFETY: a no-op names nothing.
+        unsafe { ring.queue.push(&entry) };
+    }
+
+    #[test]
+    fn late_completions_of_a_reused_slot_are_dropped() {
+        let options = RingOptions { entries: 64, cq_entries: 256, ..RingOptions::default() };
+        let mut ring = Ring::new(options).expect("the tests need io_uring");
+        let mut events = Vec::new();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let addr = listener.local_addr().expect("bound");
+        ring.listen_on(listener.into()).expect("a listener");
+        let _peer = TcpStream::connect(addr).expect("the backlog has room");
+        let conn = loop {
+            ring.turn(Some(clock() + 1_000_000_000), &mut events).expect("the ring works");
+            if let Some(Event::Accepted { conn, .. }) = events.pop() {
+                break conn;
+            }
+        };
+        ring.receive(conn);
+        let stale = Conn { generation: conn.generation.wrapping_sub(1), ..conn };
+        let ops = [Op::Connect, Op::Receive, Op::Discard, Op::Send, Op::FileRead, Op::FilePoll];
+        for op in ops {
+            forge(&mut ring, stale.token(op));
+        }
+        forge(&mut ring, Token::new(Op::SendZeroCopy, 0, 5).pack());
+        forge(&mut ring, Conn { slot: 1 << 20, generation: 0 }.token(Op::Send));
+        forge(&mut ring, 0);
+        ring.turn(Some(clock() + 20_000_000), &mut events).expect("the ring works");
+        assert!(events.is_empty(), "{events:?}");
+        assert_eq!(ring.stats().stale_completions, ops.len() as u64 + 3);
+        assert_eq!(ring.outstanding(), 3, "accept, receive and wake are still armed");
+    }
+}

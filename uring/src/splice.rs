@@ -1,8 +1,8 @@
 //! Sending a file: file -> pipe -> socket, page references only.
 //!
-//! Splices run on the kernel's worker threads. A stalled peer must not keep such a thread, so
-//! blocking sends on these sockets are bounded to a millisecond, and when one comes back short the
-//! pipe is let go and the socket polled. A waiting file send holds neither thread nor pipe.
+//! Splices run on the kernel's worker threads. A stalled peer must not keep such a thread, so the
+//! sockets are non-blocking, and when a splice comes back short the pipe is let go and the socket
+//! polled. A waiting file send holds neither thread nor pipe.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;

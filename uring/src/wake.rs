@@ -25,7 +25,6 @@ struct Inner {
 impl Waker {
     pub(crate) fn new(ring: BorrowedFd<'_>) -> io::Result<Waker> {
         use rustix::event::{EventfdFlags, eventfd};
-        // Not O_NONBLOCK: the target's ring waits for it by a read, which would fail at once.
         let event = eventfd(0, EventfdFlags::CLOEXEC)?;
         let ring = ring.try_clone_to_owned()?;
         Ok(Waker { inner: Arc::new(Inner { pending: AtomicBool::new(false), event, ring }) })

@@ -66,8 +66,8 @@ fn spare() -> Option<OwnedFd> {
 
 impl Ring {
     pub(super) fn open_door(&mut self, fd: OwnedFd) -> Listener {
-        // An inherited socket may be non-blocking, which io_uring takes as "do not wait".
-        let _ = rustix::io::ioctl_fionbio(&fd, false);
+        // For `turn_away`; the ring's accept waits all the same.
+        let _ = rustix::io::ioctl_fionbio(&fd, true);
         let door = Door { fd: Some(fd), armed: false, stopping: false, retry_at: None };
         self.doors.doors.push(door);
         let index = self.doors.doors.len() as u32 - 1;
@@ -82,7 +82,7 @@ impl Ring {
             return;
         }
         let entry = opcode::AcceptMulti::new(types::Fd(fd.as_raw_fd()))
-            .flags(libc::SOCK_CLOEXEC)
+            .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
             .build()
             .user_data(Token::new(Op::Accept, index, 0).pack());
         door.armed = true;

@@ -8,7 +8,6 @@ use super::{Ring, file_op};
 use crate::driver::{Conn, Errno, Event, Payload, SendMode};
 use crate::hold::{Hold, Message};
 use crate::links::Sending;
-use crate::net;
 use crate::ops::{Op, Token};
 use crate::splice::{FileSend, Next};
 
@@ -30,9 +29,6 @@ impl Ring {
         self.stats.sends += 1;
         match payload {
             Payload::File { file, offset, len } => {
-                if !mem::replace(&mut link.send_bounded, true) {
-                    net::bound_blocking_send(link.fd());
-                }
                 let mut file = Box::new(FileSend::new(file, offset, len));
                 let next = file.read(&mut self.pipes);
                 let mut ready = mem::take(&mut self.ready);
