@@ -71,7 +71,7 @@ pub fn fit_connections(wanted: u32, open_files: u64) -> (u32, Option<String>) {
 }
 
 /// A `kB` line of `/proc/meminfo`, in bytes.
-pub(crate) fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
+fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -6,12 +6,21 @@
 
 use std::time::Duration;
 
+mod check;
+mod doc;
+mod env;
+mod file;
+mod load;
 mod machine;
 mod row;
 mod settings;
+mod suggest;
 mod types;
 
-pub(crate) use machine::meminfo_bytes;
+pub use doc::{reference, to_json, to_toml};
+pub use env::Environment;
+pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load};
+
 pub use machine::{Memory, fit_connections, raise_open_files};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{Config, HttpApi, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost};

@@ -38,7 +38,7 @@ settings! {
         vhost: Vhost,
         ---
         /// RTMP addresses. A bare port means all addresses, IPv6 and IPv4.
-        listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen, ["SRS_LISTEN"], Restart;
+        listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen, ["SRS_LISTEN", "SRS_RTMP_LISTEN"], Restart;
         ---
         /// Shards: threads that each drive a ring and serve connections. 0 means one per core.
         shards: u16 = "0", int(0, limits::SHARDS_MAX as u32, "threads"),
@@ -147,7 +147,7 @@ settings! {
         /// RTMP chunk size towards peers. A small one costs time on both sides.
         chunk_size: u32 = "60000",
             bytes_u32(limits::CHUNK_SIZE_MIN, limits::CHUNK_SIZE_MAX),
-            ["SRS_VHOST_CHUNK_SIZE", "SRS_CHUNK_SIZE"], Live;
+            ["SRS_VHOST_CHUNK_SIZE", "SRS_CHUNK_SIZE", "SRS_RTMP_CHUNK_SIZE"], Live;
         ---
         /// Acknowledge after this many received bytes; 0 means as the peer asks.
         in_ack_size: u32 = "0", bytes_u32(0, i32::MAX as u32), ["SRS_VHOST_IN_ACK_SIZE"], Live;

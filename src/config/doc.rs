@@ -1,0 +1,188 @@
+//! What people read about the settings, written from the table: the commented configuration
+//! file, the reference page and a JSON form for tools.
+
+use std::fmt::Write as _;
+
+use super::row::{Reload, Row};
+use super::{Config, SECTIONS, rows};
+
+/// The whole configuration as a commented TOML file. Where a value is not the default, the
+/// default is named above it.
+pub fn to_toml(config: &Config) -> String {
+    let mut out = String::from(
+        "# Every setting of ringcast. `ringcast config` prints this file; it is read with \
+         `-c`.\n# A file needs only what differs from the defaults.\n",
+    );
+    let defaults = Config::default();
+    for section in SECTIONS {
+        out.push('\n');
+        for line in section.doc {
+            let _ = writeln!(out, "#{line}");
+        }
+        if !section.path.is_empty() {
+            let _ = writeln!(out, "[{}]", section.path);
+        }
+        for row in section.rows {
+            out.push('\n');
+            for line in row.doc {
+                let _ = writeln!(out, "#{line}");
+            }
+            let _ = writeln!(out, "# {}", summary(row));
+            let value = row.toml(config);
+            if value != row.toml(&defaults) {
+                let _ = writeln!(out, "# Default: {}", row.default);
+            }
+            let _ = writeln!(out, "{} = {value}", key(row));
+        }
+    }
+    out
+}
+
+/// The reference page in Markdown.
+pub fn reference() -> String {
+    let mut out = String::from(
+        "# Settings\n\nWritten from the settings table by `ringcast config --reference`; do not \
+         edit. Sources in order, later ones\nwin: defaults, `-c FILE`, the environment (with \
+         `-e`), `--set key=value`. With `-e` the defaults of\n`http_server.enabled`, \
+         `http_api.enabled` and `vhost.http_remux.enabled` are false, as in SRS.\n\nTimes are \
+         numbers in the unit given or texts such as `\"250ms\"`, `\"30s\"`, `\"2m\"`; sizes are \
+         numbers of bytes or\ntexts such as `\"512MB\"` (1000) and `\"64MiB\"` (1024). \
+         \"live\" settings take effect on reload for what starts\nafter it, the others at the \
+         next start.\n",
+    );
+    for section in SECTIONS {
+        let title = if section.path.is_empty() { "top level" } else { section.path };
+        let _ = writeln!(out, "\n## {title}\n\n{}\n", joined(section.doc));
+        out.push_str("| setting | type | default | environment | takes effect | meaning |\n");
+        out.push_str("|---|---|---|---|---|---|\n");
+        for row in section.rows {
+            let _ = writeln!(
+                out,
+                "| `{}` | {} | `{}` | {} | {} | {} |",
+                row.path,
+                row.kind.expected().replace('|', "\\|"),
+                row.default,
+                row.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" "),
+                effect(row),
+                joined(row.doc).replace('|', "\\|"),
+            );
+        }
+    }
+    out
+}
+
+/// Every setting with its value in `config`, as JSON.
+pub fn to_json(config: &Config) -> String {
+    let list: Vec<_> = rows()
+        .map(|row| {
+            serde_json::json!({
+                "path": row.path,
+                "value": json(&row.toml(config)),
+                "default": json(row.default),
+                "type": row.kind.name(),
+                "unit": row.kind.unit(),
+                "expects": row.kind.expected(),
+                "environment": row.env,
+                "takes_effect": effect(row),
+                "doc": joined(row.doc),
+            })
+        })
+        .collect();
+    let mut text = serde_json::to_string_pretty(&list).expect("plain values are always JSON");
+    text.push('\n');
+    text
+}
+
+fn json(toml: &str) -> serde_json::Value {
+    let value: toml::Value = toml.parse().expect("the table writes valid TOML");
+    serde_json::to_value(value).expect("settings have no values that JSON lacks")
+}
+
+fn key(row: &Row) -> &str {
+    row.path.rsplit('.').next().unwrap_or(row.path)
+}
+
+fn summary(row: &Row) -> String {
+    let expected = row.kind.expected();
+    let mut chars = expected.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase()).into_iter();
+    let expected: String = first.chain(chars).collect();
+    format!("{expected}. [{}]", row.env.join(", "))
+}
+
+fn effect(row: &Row) -> &'static str {
+    match row.reload {
+        Reload::Live => "live",
+        Reload::Restart => "restart",
+    }
+}
+
+fn joined(doc: &[&str]) -> String {
+    doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::config::{Sources, load};
+
+    fn conf() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")
+    }
+
+    #[test]
+    fn generated_files_are_fresh() {
+        for (name, text, command) in [
+            ("full.toml", to_toml(&Config::default()), "ringcast config"),
+            ("reference.md", reference(), "ringcast config --reference"),
+        ] {
+            let found = fs::read_to_string(conf().join(name)).unwrap_or_default();
+            assert!(found == text, "conf/{name} is stale: run `{command} > conf/{name}`");
+        }
+    }
+
+    #[test]
+    fn every_preset_loads_and_the_full_one_is_the_defaults() {
+        let mut presets = 0;
+        for entry in fs::read_dir(conf()).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_none_or(|ext| ext != "toml") {
+                continue;
+            }
+            presets += 1;
+            let sources = Sources { file: Some(path.clone()), ..Sources::default() };
+            let loaded = load(&sources).unwrap_or_else(|errors| panic!("{errors}"));
+            assert!(loaded.warnings.is_empty(), "{}: {:?}", path.display(), loaded.warnings);
+            let full = path.ends_with("full.toml");
+            assert_eq!(loaded.config == Config::default(), full, "{}", path.display());
+        }
+        assert!(presets >= 4);
+    }
+
+    #[test]
+    fn any_configuration_survives_being_written_and_read() {
+        let set = ["shards=3", "vhost.play.mw_latency=20", "log.file='a \"b\".log'", "pid=x\\y"];
+        let set = set.iter().map(|s| s.to_string()).collect();
+        let config = load(&Sources { set, ..Sources::default() }).unwrap().config;
+        let text = to_toml(&config);
+        assert!(text.contains("# Default: \"adaptive\"\nmw_latency = 20\n"));
+        let path = std::env::temp_dir().join(format!("ringcast-doc-{}.toml", std::process::id()));
+        fs::write(&path, text).unwrap();
+        let read = load(&Sources { file: Some(path.clone()), ..Sources::default() });
+        fs::remove_file(path).unwrap();
+        assert_eq!(read.unwrap().config, config);
+    }
+
+    #[test]
+    fn json_lists_every_setting() {
+        let parsed: serde_json::Value = serde_json::from_str(&to_json(&Config::default())).unwrap();
+        let list = parsed.as_array().unwrap();
+        assert_eq!(list.len(), rows().count());
+        let listen = list.iter().find(|row| row["path"] == "listen").unwrap();
+        assert_eq!(listen["value"], serde_json::json!(["1935"]));
+        assert!(list.iter().all(|row| row["value"] == row["default"]));
+    }
+}

@@ -1,0 +1,207 @@
+//! Reading a TOML file against the table: every unknown name, wrong type and value out of range
+//! is an error with file and line, and all of them are reported at once.
+
+use std::path::Path;
+
+use toml::de::{DeTable, DeValue};
+
+use super::env::known_path;
+use super::row::Raw;
+use super::suggest::nearest;
+use super::{Config, ConfigError, SECTIONS, rows};
+use crate::limits::CONFIG_FILE_BYTES_MAX;
+
+/// Puts the settings of the file at `path` into `config`.
+pub(super) fn apply(path: &Path, config: &mut Config, errors: &mut Vec<ConfigError>) {
+    match read(path) {
+        Ok(text) => apply_text(&path.display().to_string(), &text, config, errors),
+        Err(error) => errors.push(error),
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let file = path.display().to_string();
+    if path.extension().is_none_or(|ext| ext != "toml") {
+        return Err(ConfigError::Grammar { file });
+    }
+    let failed = |error: std::io::Error| ConfigError::Read { file: file.clone(), why: error };
+    let length = std::fs::metadata(path).map_err(failed)?.len();
+    if length > CONFIG_FILE_BYTES_MAX {
+        return Err(ConfigError::TooLong { file, max: CONFIG_FILE_BYTES_MAX });
+    }
+    std::fs::read_to_string(path).map_err(failed)
+}
+
+/// Puts the settings of a TOML text into `config`; `file` is its name in errors.
+pub(super) fn apply_text(
+    file: &str,
+    text: &str,
+    config: &mut Config,
+    errors: &mut Vec<ConfigError>,
+) {
+    let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+    let table = match DeTable::parse(text) {
+        Ok(table) => table.into_inner(),
+        Err(error) => {
+            let offset = error.span().map_or(0, |span| span.start);
+            errors.push(ConfigError::File {
+                file: file.into(),
+                line: line(offset),
+                why: error.message().trim().replace('\n', ", "),
+            });
+            return;
+        }
+    };
+    walk("", &table, config, &mut |offset, why| {
+        errors.push(ConfigError::File { file: file.into(), line: line(offset), why });
+    });
+    // The parser sorts keys; people read from the top.
+    errors.sort_by_key(|error| match error {
+        ConfigError::File { line, .. } => *line,
+        _ => 0,
+    });
+}
+
+fn walk(
+    prefix: &str,
+    table: &DeTable<'_>,
+    config: &mut Config,
+    fail: &mut dyn FnMut(usize, String),
+) {
+    for (key, value) in table {
+        let path = match prefix {
+            "" => key.get_ref().to_string(),
+            _ => format!("{prefix}.{}", key.get_ref()),
+        };
+        let row = rows().find(|row| row.path == path);
+        let section = SECTIONS.iter().any(|section| section.path == path);
+        match (row, value.get_ref()) {
+            (Some(row), value_read) => {
+                if let Err(why) = row.set(config, &Raw::from_toml(value_read)) {
+                    fail(value.span().start, why);
+                }
+            }
+            (None, DeValue::Table(inner)) if section => walk(&path, inner, config, fail),
+            (None, _) if section => {
+                fail(key.span().start, format!("{path} is a table: write [{path}]"));
+            }
+            (None, DeValue::Table(inner)) if !inner.is_empty() && known_below(&path) => {
+                // Name the settings themselves: a whole table is not what is missing.
+                for key in inner.keys() {
+                    fail(key.span().start, unknown(&format!("{path}.{}", key.get_ref())));
+                }
+            }
+            (None, _) => fail(key.span().start, unknown(&path)),
+        }
+    }
+}
+
+fn known_below(path: &str) -> bool {
+    known_path(&format!("{path}.enabled"))
+}
+
+/// What to say about a path without a row.
+pub(super) fn unknown(path: &str) -> String {
+    if known_path(path) {
+        return format!("{path} is a setting of SRS that this version does not have yet");
+    }
+    let sections = SECTIONS.iter().map(|section| section.path).filter(|path| !path.is_empty());
+    match nearest(path, rows().map(|row| row.path).chain(sections)) {
+        Some(near) => format!("unknown setting {path}; did you mean {near}?"),
+        None => format!("unknown setting {path}; `ringcast config` lists all of them"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::{MediaMemory, MwLatency};
+
+    fn errors(text: &str) -> Vec<String> {
+        let mut errors = Vec::new();
+        apply_text("x.toml", text, &mut Config::default(), &mut errors);
+        errors.iter().map(|error| error.to_string()).collect()
+    }
+
+    #[test]
+    fn values_arrive() {
+        let text = r#"
+            listen = [1935, "127.0.0.1:1936"]
+            media_memory = "512MB"
+            http_server.listen = 80
+            [vhost]
+            chunk_size = 4096
+            play = { mw_latency = 350, queue_length = "1m" }
+            [vhost.publish]
+            hold = 0.5
+        "#;
+        let mut config = Config::default();
+        let mut errors = Vec::new();
+        apply_text("x.toml", text, &mut config, &mut errors);
+        assert!(errors.is_empty(), "{errors:?}");
+        assert_eq!(config.listen.len(), 2);
+        assert_eq!(config.media_memory, MediaMemory::Bytes(512_000_000));
+        assert_eq!(config.http_server.listen[0].port(), 80);
+        assert_eq!(config.vhost.chunk_size, 4096);
+        assert_eq!(config.vhost.play.mw_latency, MwLatency::Fixed(Duration::from_millis(350)));
+        assert_eq!(config.vhost.play.queue_length, Duration::from_secs(60));
+        assert_eq!(config.vhost.publish.hold, Duration::from_millis(500));
+    }
+
+    #[test]
+    fn mistakes_have_a_line_and_a_hint() {
+        let text = "shard = 1\n\n[vhost.play]\ngop_cach = true\nmw_latency = \"fast\"\n\
+                    [vhost.hls]\nenabled = true\n[log]\nlevel = 3\n";
+        assert_eq!(
+            errors(text),
+            [
+                "x.toml:1: unknown setting shard; did you mean shards?",
+                "x.toml:4: unknown setting vhost.play.gop_cach; did you mean \
+                 vhost.play.gop_cache?",
+                "x.toml:5: vhost.play.mw_latency must be \"adaptive\" or a number of \
+                 milliseconds or a text such as \"250ms\" or \"30s\", at most a week, \
+                 not \"fast\"",
+                "x.toml:7: vhost.hls.enabled is a setting of SRS that this version does not \
+                 have yet",
+                "x.toml:9: log.level must be one of \"trace\", \"debug\", \"info\", \"warn\", \
+                 \"error\", not 3",
+            ]
+        );
+    }
+
+    #[test]
+    fn types_and_ranges_are_checked() {
+        for (text, part) in [
+            ("shards = 257", "from 0 to 256 (threads), not 257"),
+            ("shards = -1", "not -1"),
+            ("shards = \"2\"", "not \"2\""),
+            ("daemon = 1", "true or false, not 1"),
+            ("listen = []", "at least one"),
+            ("listen = 70000", "no port 70000"),
+            ("listen = [[1]]", "not a list"),
+            ("listen = \"localhost:1\"", "localhost:1"),
+            ("media_memory = \"1MB\"", "from 16MiB to 1024GiB"),
+            ("summary_interval = -1", "not -1"),
+            ("summary_interval = \"8d\"", "at most a week"),
+            ("summary_interval = nan", "not NaN"),
+            ("work_dir = 2024-01-01", "not a date"),
+            ("vhost = 3", "write [vhost]"),
+            ("shards = 99999999999999999999", "not a number this large"),
+            ("shards = 1\nshards = 2", "x.toml:2: "),
+            ("[log", "x.toml:1: "),
+            ("log = { x = 1 }", "unknown setting log.x"),
+        ] {
+            let found = errors(text);
+            assert!(found.len() == 1 && found[0].contains(part), "{text}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn files_that_cannot_be_used_say_why() {
+        let failed = |path: &str| read(Path::new(path)).unwrap_err().to_string();
+        assert!(failed("srs.conf").contains("does not read SRS's own grammar yet"));
+        assert!(failed("/nonexistent.toml").contains("cannot read /nonexistent.toml"));
+    }
+}
