@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["limits", "page"],
     &["media", "config"],
-    &["hub", "proto"],
+    &["hub", "proto", "log"],
     &["remux"],
     &["session"],
     &["shard"],
     &["control"],
-    &["cli", "demo", "doctor", "sim"],
+    &["cli", "daemon", "demo", "doctor", "pidfile", "sim"],
     &["main", "lib"],
 ];
 

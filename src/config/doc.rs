@@ -6,6 +6,9 @@ use std::fmt::Write as _;
 use super::row::{Reload, Row};
 use super::{Config, SECTIONS, rows};
 
+/// Longest line of a comment.
+const COLUMNS: usize = 100;
+
 /// The whole configuration as a commented TOML file. Where a value is not the default, the
 /// default is named above it.
 pub fn to_toml(config: &Config) -> String {
@@ -27,7 +30,8 @@ pub fn to_toml(config: &Config) -> String {
             for line in row.doc {
                 let _ = writeln!(out, "#{line}");
             }
-            let _ = writeln!(out, "# {}", summary(row));
+            wrap(&mut out, &format!("{}.", capital(&row.kind.expected())));
+            wrap(&mut out, &format!("Environment: {}", row.env.join(", ")));
             let value = row.toml(config);
             if value != row.toml(&defaults) {
                 let _ = writeln!(out, "# Default: {}", row.default);
@@ -102,12 +106,25 @@ fn key(row: &Row) -> &str {
     row.path.rsplit('.').next().unwrap_or(row.path)
 }
 
-fn summary(row: &Row) -> String {
-    let expected = row.kind.expected();
-    let mut chars = expected.chars();
-    let first = chars.next().map(|c| c.to_ascii_uppercase()).into_iter();
-    let expected: String = first.chain(chars).collect();
-    format!("{expected}. [{}]", row.env.join(", "))
+fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_ascii_uppercase());
+    first.into_iter().chain(chars).collect()
+}
+
+/// Appends a comment, broken between words.
+fn wrap(out: &mut String, text: &str) {
+    let mut column = usize::MAX;
+    for word in text.split(' ') {
+        if column.saturating_add(1 + word.len()) > COLUMNS {
+            let newline = if column == usize::MAX { "" } else { "\n" };
+            let _ = write!(out, "{newline}#");
+            column = 1;
+        }
+        let _ = write!(out, " {word}");
+        column += 1 + word.len();
+    }
+    out.push('\n');
 }
 
 fn effect(row: &Row) -> &'static str {

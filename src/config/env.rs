@@ -87,7 +87,7 @@ impl Environment {
             0 => String::new(),
             n => format!(" and {n} more"),
         };
-        Some(format!("{first}{more} in the environment not read; start with -e to use it"))
+        Some(format!("{first}{more} in the environment: not read, start with -e to have it read"))
     }
 }
 

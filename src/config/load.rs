@@ -36,7 +36,7 @@ pub struct Loaded {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read {file}: {why}")]
+    #[error("cannot read {file}: {why}; check the path given to -c")]
     Read {
         /// The file.
         file: String,

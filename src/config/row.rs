@@ -486,7 +486,8 @@ macro_rules! settings {
                         env: &$env,
                         reload: $crate::config::row::Reload::$reload,
                         show: |config| {
-                            $crate::config::row::Field::to_value(settings!(@ref config $path $field))
+                            let field = settings!(@ref config $path $field);
+                            $crate::config::row::Field::to_value(field)
                         },
                         apply: |config, value| {
                             *settings!(@mut config $path $field) =

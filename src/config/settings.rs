@@ -38,7 +38,8 @@ settings! {
         vhost: Vhost,
         ---
         /// RTMP addresses. A bare port means all addresses, IPv6 and IPv4.
-        listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen, ["SRS_LISTEN", "SRS_RTMP_LISTEN"], Restart;
+        listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen,
+            ["SRS_LISTEN", "SRS_RTMP_LISTEN"], Restart;
         ---
         /// Shards: threads that each drive a ring and serve connections. 0 means one per core.
         shards: u16 = "0", int(0, limits::SHARDS_MAX as u32, "threads"),

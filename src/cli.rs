@@ -1,0 +1,237 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
+
+use crate::config::{Environment, Sources};
+
+/// Exit status when everything went well.
+pub const EXIT_OK: u8 = 0;
+/// Exit status when the configuration is wrong or the server failed.
+pub const EXIT_FAILURE: u8 = 1;
+/// Exit status when the command line cannot be understood; what the parser itself uses.
+pub const EXIT_USAGE: u8 = 2;
+
+const EXAMPLES: &str = "\
+Examples:
+  ringcast                               serve: RTMP on 1935, HTTP on 8080, API on 1985
+  ringcast demo                          the same with a test stream to look at
+  ringcast -c conf/live.toml             serve with a configuration file
+  ringcast --set listen=1936 --set shards=1
+                                         override single settings
+  ringcast -t -c live.toml               test a configuration and exit
+  SRS_LISTEN=1936 ringcast -e            read SRS_* variables; HTTP is off unless switched on
+  ringcast doctor                        check kernel, limits and ports, with a fix for each
+  ringcast config > all.toml             print every setting with its meaning
+
+Publish: ffmpeg -re -i in.mp4 -c copy -f flv rtmp://localhost/live/one
+Play:    ffplay rtmp://localhost/live/one   or   http://localhost:8080/live/one.flv
+
+Signals: TERM, INT stop at once; QUIT lets players finish; USR1 reopens the log file.
+Exit status: 0 done, 1 failed or wrong configuration, 2 wrong command line.";
+
+/// What the command line asks for.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    /// What to do.
+    pub command: Command,
+    /// Where the configuration comes from.
+    pub sources: Sources,
+}
+
+/// What to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve until a signal.
+    Serve,
+    /// Serve and publish the built-in test stream.
+    Demo,
+    /// Test the configuration (`-t`).
+    Test,
+    /// Check this machine.
+    Doctor {
+        /// Print JSON.
+        json: bool,
+    },
+    /// Print the settings.
+    Config(ConfigForm),
+}
+
+/// How the settings are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConfigForm {
+    /// A commented configuration file with the values in force.
+    Toml,
+    /// The reference page.
+    Reference,
+    /// JSON with the values in force.
+    Json,
+}
+
+/// Reads the command line of this process. Prints and exits on `--help`, `--version` (status 0)
+/// and on mistakes (status 2).
+pub fn parse() -> Invocation {
+    let outcome = parse_from(std::env::args_os(), Environment::of_process());
+    outcome.unwrap_or_else(|error| error.exit())
+}
+
+fn parse_from<T: Into<std::ffi::OsString> + Clone>(
+    args: impl IntoIterator<Item = T>,
+    environment: Environment,
+) -> Result<Invocation, clap::Error> {
+    let line = Line::try_parse_from(args)?;
+    if line.test && line.command.is_some() {
+        let why = "-t tests the configuration of the server and stands without a command";
+        return Err(Line::command().error(ErrorKind::ArgumentConflict, why));
+    }
+    let mut common = line.common;
+    let command = match line.command {
+        None if line.test => Command::Test,
+        None => Command::Serve,
+        Some(Sub::Demo { common: more }) => {
+            common.extend(more);
+            Command::Demo
+        }
+        Some(Sub::Doctor { json, common: more }) => {
+            common.extend(more);
+            Command::Doctor { json }
+        }
+        Some(Sub::Config { reference, json, common: more }) => {
+            common.extend(more);
+            Command::Config(match (reference, json) {
+                (true, _) => ConfigForm::Reference,
+                (_, true) => ConfigForm::Json,
+                _ => ConfigForm::Toml,
+            })
+        }
+    };
+    let sources = Sources { file: common.config, env: common.env, set: common.set, environment };
+    Ok(Invocation { command, sources })
+}
+
+/// Realtime video server: publish by RTMP, play by RTMP, HTTP-FLV and WebSocket.
+///
+/// Without a command it serves.
+#[derive(Parser)]
+#[command(name = "ringcast", version, after_help = EXAMPLES, disable_version_flag = true)]
+struct Line {
+    #[command(flatten)]
+    common: Common,
+
+    /// Test the configuration and exit
+    #[arg(short = 't', long = "test")]
+    test: bool,
+
+    /// Print the version
+    #[arg(short = 'V', short_alias = 'v', long = "version", action = ArgAction::Version)]
+    version: Option<bool>,
+
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(Args, Default)]
+struct Common {
+    /// Configuration file (TOML)
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Set one setting, over file and environment; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+
+    /// Read settings from SRS_* and RINGCAST_* environment variables
+    #[arg(short = 'e', long = "env")]
+    env: bool,
+}
+
+impl Common {
+    /// Adds what was written after the command to what was written before it.
+    fn extend(&mut self, after: Common) {
+        self.config = after.config.or(self.config.take());
+        self.set.extend(after.set);
+        self.env |= after.env;
+    }
+}
+
+#[derive(Subcommand)]
+enum Sub {
+    /// Serve and publish a built-in test stream
+    Demo {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Check kernel, limits, memory and ports, and print a fix for each finding
+    #[command(after_help = "Exit status: 1 when a check fails, else 0.")]
+    Doctor {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Print every setting with its meaning and its value
+    Config {
+        /// Print the reference page (Markdown)
+        #[arg(long, conflicts_with = "json")]
+        reference: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, clap::Error> {
+        let words = std::iter::once("ringcast").chain(line.split_whitespace());
+        parse_from(words, Environment::default())
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Line::command().debug_assert();
+    }
+
+    #[test]
+    fn commands_and_options() {
+        assert_eq!(parsed("").unwrap().command, Command::Serve);
+        assert_eq!(parsed("-t").unwrap().command, Command::Test);
+        assert_eq!(parsed("demo").unwrap().command, Command::Demo);
+        assert_eq!(parsed("doctor --json").unwrap().command, Command::Doctor { json: true });
+        let form = |line| parsed(line).unwrap().command;
+        assert_eq!(form("config"), Command::Config(ConfigForm::Toml));
+        assert_eq!(form("config --json"), Command::Config(ConfigForm::Json));
+        assert_eq!(form("config --reference"), Command::Config(ConfigForm::Reference));
+        let sources = parsed("-c a.toml --set a=1 --set b=2 -e").unwrap().sources;
+        assert_eq!(sources.file, Some("a.toml".into()));
+        assert_eq!(sources.set, ["a=1", "b=2"]);
+        assert!(sources.env);
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command() {
+        let sources = parsed("--set a=1 -e demo --set b=2 -c x.toml").unwrap().sources;
+        assert_eq!(sources.set, ["a=1", "b=2"]);
+        assert!(sources.env && sources.file == Some("x.toml".into()));
+    }
+
+    #[test]
+    fn mistakes_have_the_usage_status() {
+        for line in ["--nothing", "-t demo", "config --json --reference", "-c", "serve"] {
+            let error = parsed(line).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line}");
+        }
+        for line in ["--help", "-h", "--version", "-V", "-v"] {
+            assert_eq!(parsed(line).unwrap_err().exit_code(), i32::from(EXIT_OK), "{line}");
+        }
+        assert!(parsed("--help").unwrap_err().to_string().contains("Examples:"));
+        let version = parsed("-v").unwrap_err().to_string();
+        assert_eq!(version.trim(), concat!("ringcast ", env!("CARGO_PKG_VERSION")));
+    }
+}

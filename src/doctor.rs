@@ -1,0 +1,564 @@
+//! `ringcast doctor`: does this machine let the server do its work?
+//!
+//! Each check is a function of what was read from the system, and says what it found, what that
+//! means, and the command that mends it. Nothing is changed and nothing stays open.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use rustix::process::{Resource, getrlimit};
+
+use crate::config::{Config, ListenAddr, LogTank, Memory, Switch};
+use crate::limits::DESCRIPTORS_RESERVED;
+
+/// Oldest kernel that the server runs on.
+const KERNEL_MIN: (u32, u32) = (6, 1);
+/// Shortest queue of waiting connections that a burst of players does not overflow.
+const BACKLOG_WANTED: u64 = 4096;
+/// Bytes that the rings of one shard lock beside media memory, roughly.
+const RING_BYTES: u64 = 2 << 20;
+/// The clock of a machine that runs this program shows a later time, in seconds since 1970.
+const CLOCK_MIN: u64 = 1_735_689_600;
+/// CAP_IPC_LOCK, as a bit of `CapEff`: who has it is not bound by RLIMIT_MEMLOCK.
+const CAP_IPC_LOCK: u64 = 1 << 14;
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Status {
+    /// Nothing to do.
+    Ok,
+    /// The server runs, but not as well as it could.
+    Warn,
+    /// The server does not start, or not with this configuration.
+    Fail,
+}
+
+/// The outcome of one check.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// What was checked.
+    pub check: &'static str,
+    /// How it went.
+    pub status: Status,
+    /// What was found.
+    pub found: String,
+    /// What it means; empty when all is well.
+    pub meaning: String,
+    /// The command or setting that mends it; empty when there is nothing to mend.
+    pub fix: String,
+}
+
+/// Tries to set up a ring: what the kernel offers, or why not.
+pub type RingProbe<'a> = &'a dyn Fn() -> io::Result<String>;
+
+/// Runs every check for `config`.
+pub fn examine(config: &Config, probe: RingProbe<'_>) -> Vec<Finding> {
+    let memory = Memory::read();
+    let budget = config.media_memory.bytes(memory);
+    let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
+    let shards = if config.shards == 0 { cores } else { config.shards.into() };
+    let release = rustix::system::uname().release().to_string_lossy().into_owned();
+    let mut findings = vec![
+        kernel(&release),
+        io_uring(number("/proc/sys/kernel/io_uring_disabled"), probe()),
+        memory_lock(
+            getrlimit(Resource::Memlock).current,
+            may_lock(&read("/proc/self/status")),
+            budget + shards * RING_BYTES,
+        ),
+        open_files(getrlimit(Resource::Nofile).maximum, config.max_connections),
+        huge_pages(config.huge_pages, &read("/proc/meminfo"), budget),
+        media_memory(budget, memory),
+        backlog(number("/proc/sys/net/core/somaxconn")),
+    ];
+    let listeners = [
+        ("listen", true, &config.listen),
+        ("http_server.listen", config.http_server.enabled, &config.http_server.listen),
+        ("http_api.listen", config.http_api.enabled, &config.http_api.listen),
+    ];
+    for (setting, _, list) in listeners.iter().filter(|(_, enabled, _)| *enabled) {
+        findings.extend(list.iter().map(|addr| port(setting, *addr)));
+    }
+    let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
+    findings.push(clock(source.trim(), SystemTime::now()));
+    findings.extend(files(config));
+    findings
+}
+
+/// The worst status among the findings.
+pub fn worst(findings: &[Finding]) -> Status {
+    findings.iter().map(|finding| finding.status).max().unwrap_or(Status::Ok)
+}
+
+/// The findings as text for people.
+pub fn to_text(findings: &[Finding]) -> String {
+    let mut out = String::new();
+    for finding in findings {
+        let _ =
+            writeln!(out, "{:<5}{:<20} {}", finding.status.word(), finding.check, finding.found);
+        for (label, text) in [("", &finding.meaning), ("fix: ", &finding.fix)] {
+            if !text.is_empty() {
+                let _ = writeln!(out, "     {label}{text}");
+            }
+        }
+    }
+    let count = |status| findings.iter().filter(|finding| finding.status == status).count();
+    let _ = writeln!(
+        out,
+        "\n{} ok, {} to improve, {} to mend before serving",
+        count(Status::Ok),
+        count(Status::Warn),
+        count(Status::Fail)
+    );
+    out
+}
+
+/// The findings as JSON for tools.
+pub fn to_json(findings: &[Finding]) -> String {
+    let checks: Vec<_> = findings
+        .iter()
+        .map(|finding| {
+            serde_json::json!({
+                "check": finding.check,
+                "status": finding.status.word(),
+                "found": finding.found,
+                "meaning": finding.meaning,
+                "fix": finding.fix,
+            })
+        })
+        .collect();
+    let whole = serde_json::json!({ "status": worst(findings).word(), "checks": checks });
+    format!("{whole:#}\n")
+}
+
+impl Status {
+    fn word(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Warn => "warn",
+            Status::Fail => "fail",
+        }
+    }
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Self {
+        let (meaning, fix) = Default::default();
+        Self { check, status: Status::Ok, found: found.into(), meaning, fix }
+    }
+
+    fn bad(
+        check: &'static str,
+        status: Status,
+        found: impl Into<String>,
+        meaning: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Self {
+        Self { check, status, found: found.into(), meaning: meaning.into(), fix: fix.into() }
+    }
+}
+
+fn kernel(release: &str) -> Finding {
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().ok());
+    let version = (parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
+    let found = format!("Linux {release}");
+    if version >= KERNEL_MIN {
+        return Finding::ok("kernel", found);
+    }
+    Finding::bad(
+        "kernel",
+        Status::Fail,
+        found,
+        format!("the server needs Linux {}.{} or newer", KERNEL_MIN.0, KERNEL_MIN.1),
+        "install a newer kernel, on Debian 12: apt install linux-image-amd64; a container uses \
+         its host's kernel",
+    )
+}
+
+fn io_uring(disabled: Option<u64>, probe: io::Result<String>) -> Finding {
+    let why = match probe {
+        Ok(found) => return Finding::ok("io_uring", found),
+        Err(why) => why,
+    };
+    let bad = |meaning: &str, fix: &str| {
+        Finding::bad("io_uring", Status::Fail, format!("not available: {why}"), meaning, fix)
+    };
+    match (disabled, why.raw_os_error().map(rustix::io::Errno::from_raw_os_error)) {
+        (Some(2), _) => bad(
+            "kernel.io_uring_disabled is 2: nobody may use it",
+            "sysctl -w kernel.io_uring_disabled=0",
+        ),
+        (Some(1), Some(rustix::io::Errno::PERM)) => bad(
+            "kernel.io_uring_disabled is 1: only CAP_SYS_ADMIN and one group may use it",
+            "sysctl -w kernel.io_uring_disabled=0, or put the user into the group of sysctl \
+             kernel.io_uring_group",
+        ),
+        (_, Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS)) => bad(
+            "a seccomp filter forbids it, as the default one of container engines does",
+            "run the container with --security-opt seccomp=unconfined, or with a profile that \
+             allows io_uring_setup, io_uring_enter and io_uring_register",
+        ),
+        (_, Some(rustix::io::Errno::NOSYS)) => bad(
+            "the kernel was built without CONFIG_IO_URING, or a sandbox such as gVisor hides it",
+            "use a distribution kernel, or run outside of the sandbox",
+        ),
+        (_, Some(rustix::io::Errno::NOMEM)) => bad(
+            "the memory that may be locked does not hold one ring",
+            "ulimit -l unlimited, LimitMEMLOCK=infinity in a systemd unit, or docker run \
+             --ulimit memlock=-1",
+        ),
+        _ => bad("a ring cannot be set up", "see `dmesg`; report this with the line above"),
+    }
+}
+
+fn may_lock(status: &str) -> bool {
+    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits & CAP_IPC_LOCK != 0)
+}
+
+fn memory_lock(limit: Option<u64>, privileged: bool, wanted: u64) -> Finding {
+    let check = "locked memory";
+    match limit {
+        _ if privileged => Finding::ok(check, "not limited: the process may lock memory"),
+        None => Finding::ok(check, "not limited"),
+        Some(limit) if limit >= wanted => Finding::ok(check, format!("limit {}", mib(limit))),
+        Some(limit) => Finding::bad(
+            check,
+            Status::Warn,
+            format!("limit {}, the server would use {}", mib(limit), mib(wanted)),
+            "media memory beyond the limit is not registered: the kernel looks up its pages for \
+             every send, and there is no zero copy",
+            "ulimit -l unlimited, LimitMEMLOCK=infinity in a systemd unit, or docker run \
+             --ulimit memlock=-1",
+        ),
+    }
+}
+
+fn open_files(limit: Option<u64>, connections: u32) -> Finding {
+    let check = "open files";
+    let wanted = u64::from(connections) + u64::from(DESCRIPTORS_RESERVED);
+    match limit {
+        None => Finding::ok(check, "not limited"),
+        Some(limit) if limit >= wanted => Finding::ok(check, format!("limit {limit}")),
+        Some(limit) => Finding::bad(
+            check,
+            Status::Warn,
+            format!("limit {limit}, max_connections {connections} needs {wanted}"),
+            format!(
+                "the server lowers max_connections to {}",
+                limit.saturating_sub(DESCRIPTORS_RESERVED.into())
+            ),
+            format!(
+                "ulimit -Hn {wanted}, LimitNOFILE={wanted} in a systemd unit, docker run \
+                 --ulimit nofile={wanted}, or set max_connections lower"
+            ),
+        ),
+    }
+}
+
+fn huge_pages(switch: Switch, meminfo: &str, budget: u64) -> Finding {
+    let check = "huge pages";
+    let field = |name: &str| {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    let size = field("Hugepagesize:").unwrap_or(2048) * 1024;
+    let free = field("HugePages_Free:").unwrap_or(0);
+    let wanted = budget.div_ceil(size);
+    let found = format!("{free} free of {}", mib(size));
+    match switch {
+        Switch::Off => Finding::ok(check, "not used: huge_pages is \"off\""),
+        _ if free >= wanted => Finding::ok(check, found),
+        _ => Finding::bad(
+            check,
+            Status::Warn,
+            format!("{found}, media_memory is {wanted} of them"),
+            "media memory beyond them comes from ordinary pages, which costs a little CPU when \
+             many streams are live",
+            format!(
+                "sysctl -w vm.nr_hugepages={wanted} (takes {} from other programs for good), or \
+                 set huge_pages to \"off\"",
+                mib(wanted * size)
+            ),
+        ),
+    }
+}
+
+fn media_memory(budget: u64, memory: Memory) -> Finding {
+    let check = "memory";
+    let place = if memory.cgroup.is_some() { "container" } else { "machine" };
+    let found = format!("media_memory {} of {} ({place})", mib(budget), mib(memory.usable()));
+    let fix = format!("set media_memory to \"{}MiB\" or less", memory.usable() >> 21);
+    if memory.total == 0 {
+        let meaning = "the size of the memory cannot be read, so the budget is a guess";
+        Finding::bad(check, Status::Warn, found, meaning, "mount /proc, or set media_memory")
+    } else if budget > memory.usable() {
+        let meaning = "the server would be ended by the kernel before it reaches its own limit";
+        Finding::bad(check, Status::Fail, found, meaning, fix)
+    } else if budget > memory.usable() / 4 * 3 {
+        let meaning = "little is left for connections: each costs kernel memory beside it";
+        Finding::bad(check, Status::Warn, found, meaning, fix)
+    } else {
+        Finding::ok(check, found)
+    }
+}
+
+fn backlog(somaxconn: Option<u64>) -> Finding {
+    let check = "connection backlog";
+    match somaxconn {
+        None => Finding::ok(check, "net.core.somaxconn is not visible here"),
+        Some(length) if length >= BACKLOG_WANTED => {
+            Finding::ok(check, format!("net.core.somaxconn {length}"))
+        }
+        Some(length) => Finding::bad(
+            check,
+            Status::Warn,
+            format!("net.core.somaxconn {length}"),
+            "when many players come at once, some wait a second or more for their connection",
+            format!("sysctl -w net.core.somaxconn={BACKLOG_WANTED}"),
+        ),
+    }
+}
+
+/// Binds as the server would: the first candidate that works is the listener.
+fn port(setting: &str, addr: ListenAddr) -> Finding {
+    let candidates = addr.candidates();
+    let outcome = candidates.iter().map(|candidate| bind(*candidate)).reduce(|first, next| {
+        // Without IPv6 the next candidate decides; a port in use is an answer.
+        match &first {
+            Err(why) if no_such_address(why) => next,
+            _ => first,
+        }
+    });
+    let check = "port";
+    let found = format!("{setting} {addr}");
+    let why = match outcome.expect("there is always a candidate") {
+        Ok(()) => return Finding::ok(check, format!("{found} is free")),
+        Err(why) => why,
+    };
+    let bad = |meaning: &str, fix: String| {
+        Finding::bad(check, Status::Fail, format!("{found}: {why}"), meaning, fix)
+    };
+    match why.kind() {
+        io::ErrorKind::AddrInUse => bad(
+            "another program listens there; when that is this server, all is well",
+            format!("`ss -ltnp sport = :{}` names it; stop it or change {setting}", addr.port()),
+        ),
+        io::ErrorKind::PermissionDenied => bad(
+            "ports below net.ipv4.ip_unprivileged_port_start are for privileged programs",
+            format!(
+                "sysctl -w net.ipv4.ip_unprivileged_port_start={}, or setcap \
+                 cap_net_bind_service=+ep on the program",
+                addr.port()
+            ),
+        ),
+        io::ErrorKind::AddrNotAvailable => bad(
+            "this machine does not have the address",
+            format!("`ip address` lists its addresses; change {setting}"),
+        ),
+        _ => bad("the server could not listen there", format!("change {setting}")),
+    }
+}
+
+fn bind(addr: SocketAddr) -> io::Result<()> {
+    TcpListener::bind(addr).map(drop)
+}
+
+fn no_such_address(why: &io::Error) -> bool {
+    let errno = why.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
+}
+
+fn clock(source: &str, now: SystemTime) -> Finding {
+    let check = "clock";
+    let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
+    if seconds < CLOCK_MIN {
+        return Finding::bad(
+            check,
+            Status::Warn,
+            "the clock is years behind",
+            "times in the log and in file names will be wrong",
+            "timedatectl set-ntp true",
+        );
+    }
+    match source {
+        "hpet" | "acpi_pm" | "jiffies" => Finding::bad(
+            check,
+            Status::Warn,
+            format!("clock source {source}"),
+            "reading the time is a slow system call with this source",
+            "boot with tsc=reliable, or echo tsc > \
+             /sys/devices/system/clocksource/clocksource0/current_clocksource",
+        ),
+        "" => Finding::ok(check, "set"),
+        source => Finding::ok(check, format!("set, clock source {source}")),
+    }
+}
+
+/// The places the configuration wants to write to.
+fn files(config: &Config) -> Vec<Finding> {
+    let work_dir = &config.work_dir;
+    let mut findings = Vec::new();
+    if !work_dir.is_dir() {
+        findings.push(Finding::bad(
+            "files",
+            Status::Fail,
+            format!("work_dir {} is no directory", work_dir.display()),
+            "the server changes into it at start",
+            format!("mkdir -p {}", work_dir.display()),
+        ));
+        return findings;
+    }
+    let log = (config.log.tank == LogTank::File).then_some(("log.file", &config.log.file));
+    let pid = (!config.pid.as_os_str().is_empty()).then_some(("pid", &config.pid));
+    for (setting, path) in log.into_iter().chain(pid) {
+        let path = work_dir.join(path);
+        let dir = path.parent().unwrap_or(Path::new("/"));
+        let writable = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
+        findings.push(if writable {
+            Finding::ok("files", format!("{setting} {}", path.display()))
+        } else {
+            Finding::bad(
+                "files",
+                Status::Fail,
+                format!("{setting} {}: its directory cannot be written", path.display()),
+                "the server does not start without it",
+                format!("create {0} or make it writable, or change {setting}", dir.display()),
+            )
+        });
+    }
+    findings
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+fn number(path: &str) -> Option<u64> {
+    read(path).trim().parse().ok()
+}
+
+fn mib(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{} KiB", bytes >> 10),
+        n => format!("{n} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn errno(errno: rustix::io::Errno) -> io::Result<String> {
+        Err(errno.into())
+    }
+
+    #[test]
+    fn kernels() {
+        for good in ["6.1.0-25-amd64", "6.18.44-fc-v595", "7.0", "10.2.1"] {
+            assert_eq!(kernel(good).status, Status::Ok, "{good}");
+        }
+        for bad in ["6.0.19", "5.15.0-generic", "4.4", "", "unknown"] {
+            assert_eq!(kernel(bad).status, Status::Fail, "{bad}");
+        }
+    }
+
+    #[test]
+    fn io_uring_failures_have_their_own_fix() {
+        use rustix::io::Errno;
+        assert_eq!(io_uring(Some(2), Ok("works".into())).status, Status::Ok);
+        for (disabled, probe, fix) in [
+            (Some(2), errno(Errno::PERM), "kernel.io_uring_disabled=0"),
+            (Some(1), errno(Errno::PERM), "kernel.io_uring_group"),
+            (Some(0), errno(Errno::PERM), "seccomp=unconfined"),
+            (None, errno(Errno::PERM), "seccomp=unconfined"),
+            (None, errno(Errno::NOSYS), "distribution kernel"),
+            (Some(0), errno(Errno::NOMEM), "LimitMEMLOCK"),
+            (Some(0), errno(Errno::INVAL), "dmesg"),
+        ] {
+            let finding = io_uring(disabled, probe);
+            assert_eq!(finding.status, Status::Fail);
+            assert!(finding.fix.contains(fix), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn limits_are_compared() {
+        assert_eq!(memory_lock(Some(8 << 20), false, 1 << 30).status, Status::Warn);
+        assert_eq!(memory_lock(Some(8 << 20), true, 1 << 30).status, Status::Ok);
+        assert_eq!(memory_lock(None, false, 1 << 30).status, Status::Ok);
+        assert!(may_lock("Name:\tx\nCapEff:\t000001ffffffffff\n"));
+        assert!(!may_lock("CapEff:\t0000000000000000\n") && !may_lock(""));
+        assert_eq!(open_files(Some(1 << 20), 100_000).status, Status::Ok);
+        let short = open_files(Some(4096), 100_000);
+        assert_eq!(short.status, Status::Warn);
+        assert!(short.meaning.contains("3968") && short.fix.contains("LimitNOFILE=100128"));
+        assert_eq!(backlog(Some(128)).status, Status::Warn);
+        assert_eq!(backlog(Some(4096)).status, Status::Ok);
+    }
+
+    #[test]
+    fn memory_and_huge_pages() {
+        let of = |budget, total, cgroup| media_memory(budget, Memory { total, cgroup }).status;
+        assert_eq!(of(1 << 30, 8 << 30, None), Status::Ok);
+        assert_eq!(of(7 << 30, 8 << 30, None), Status::Warn);
+        assert_eq!(of(1 << 30, 8 << 30, Some(1 << 29)), Status::Fail);
+        let meminfo = "HugePages_Free:     512\nHugepagesize:       2048 kB\n";
+        let pages = |switch, budget| huge_pages(switch, meminfo, budget).status;
+        assert_eq!(pages(Switch::Auto, 1 << 30), Status::Ok);
+        assert_eq!(pages(Switch::Auto, 2 << 30), Status::Warn);
+        assert_eq!(pages(Switch::Off, 2 << 30), Status::Ok);
+        let finding = huge_pages(Switch::On, "", 1 << 30);
+        assert!(finding.fix.contains("vm.nr_hugepages=512 "), "{finding:?}");
+    }
+
+    #[test]
+    fn a_port_in_use_is_found() {
+        let held = TcpListener::bind("127.0.0.27:0").unwrap();
+        let addr = ListenAddr::Addr(held.local_addr().unwrap());
+        let finding = port("listen", addr);
+        assert_eq!(finding.status, Status::Fail);
+        assert!(finding.fix.contains("change listen"), "{finding:?}");
+        drop(held);
+        assert_eq!(port("listen", addr).status, Status::Ok);
+        let elsewhere = port("listen", "203.0.113.1:1".parse().unwrap());
+        assert!(elsewhere.meaning.contains("does not have the address"), "{elsewhere:?}");
+    }
+
+    #[test]
+    fn clocks() {
+        assert_eq!(clock("tsc", SystemTime::now()).status, Status::Ok);
+        assert_eq!(clock("hpet", SystemTime::now()).status, Status::Warn);
+        assert_eq!(clock("tsc", SystemTime::UNIX_EPOCH).status, Status::Warn);
+    }
+
+    #[test]
+    fn places_to_write() {
+        let mut config = Config::default();
+        assert!(files(&config).is_empty());
+        config.pid = "/nonexistent/x.pid".into();
+        assert_eq!(files(&config)[0].status, Status::Fail);
+        config.work_dir = "/nonexistent".into();
+        assert!(files(&config)[0].found.contains("work_dir"));
+    }
+
+    #[test]
+    fn reports_say_the_same() {
+        let mut config =
+            Config { listen: vec!["127.0.0.27:0".parse().unwrap()], ..Config::default() };
+        config.http_server.enabled = false;
+        config.http_api.enabled = false;
+        let findings = examine(&config, &|| errno(rustix::io::Errno::NOSYS));
+        assert_eq!(worst(&findings), Status::Fail);
+        let text = to_text(&findings);
+        assert!(text.contains("fail io_uring"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&to_json(&findings)).unwrap();
+        assert_eq!(json["status"], "fail");
+        assert_eq!(json["checks"].as_array().unwrap().len(), findings.len());
+    }
+}
