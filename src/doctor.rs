@@ -11,12 +11,11 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Resource, getrlimit};
+use uring::{Probe, Unavailable};
 
 use crate::config::{Config, ListenAddr, LogTank, Memory, Switch};
 use crate::limits::DESCRIPTORS_RESERVED;
 
-/// Oldest kernel that the server runs on.
-const KERNEL_MIN: (u32, u32) = (6, 1);
 /// Shortest queue of waiting connections that a burst of players does not overflow.
 const BACKLOG_WANTED: u64 = 4096;
 /// Bytes that the rings of one shard lock beside media memory, roughly.
@@ -52,19 +51,14 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// Tries to set up a ring: what the kernel offers, or why not.
-pub type RingProbe<'a> = &'a dyn Fn() -> io::Result<String>;
-
 /// Runs every check for `config`.
-pub fn examine(config: &Config, probe: RingProbe<'_>) -> Vec<Finding> {
+pub fn examine(config: &Config) -> Vec<Finding> {
     let memory = Memory::read();
     let budget = config.media_memory.bytes(memory);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
     let shards = if config.shards == 0 { cores } else { config.shards.into() };
-    let release = rustix::system::uname().release().to_string_lossy().into_owned();
-    let mut findings = vec![
-        kernel(&release),
-        io_uring(number("/proc/sys/kernel/io_uring_disabled"), probe()),
+    let mut findings = io_uring(uring::probe());
+    findings.extend([
         memory_lock(
             getrlimit(Resource::Memlock).current,
             may_lock(&read("/proc/self/status")),
@@ -74,7 +68,7 @@ pub fn examine(config: &Config, probe: RingProbe<'_>) -> Vec<Finding> {
         huge_pages(config.huge_pages, &read("/proc/meminfo"), budget),
         media_memory(budget, memory),
         backlog(number("/proc/sys/net/core/somaxconn")),
-    ];
+    ]);
     let listeners = [
         ("listen", true, &config.listen),
         ("http_server.listen", config.http_server.enabled, &config.http_server.listen),
@@ -162,57 +156,38 @@ impl Finding {
     }
 }
 
-fn kernel(release: &str) -> Finding {
-    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|part| part.parse().ok());
-    let version = (parts.next().flatten().unwrap_or(0), parts.next().flatten().unwrap_or(0));
-    let found = format!("Linux {release}");
-    if version >= KERNEL_MIN {
-        return Finding::ok("kernel", found);
-    }
-    Finding::bad(
-        "kernel",
-        Status::Fail,
-        found,
-        format!("the server needs Linux {}.{} or newer", KERNEL_MIN.0, KERNEL_MIN.1),
-        "install a newer kernel, on Debian 12: apt install linux-image-amd64; a container uses \
-         its host's kernel",
-    )
-}
-
-fn io_uring(disabled: Option<u64>, probe: io::Result<String>) -> Finding {
-    let why = match probe {
-        Ok(found) => return Finding::ok("io_uring", found),
-        Err(why) => why,
+fn io_uring(outcome: Result<Probe, Unavailable>) -> Vec<Finding> {
+    let probe = match outcome {
+        Ok(probe) => probe,
+        Err(why) => {
+            let check = match why {
+                Unavailable::KernelTooOld { .. } => "kernel",
+                _ => "io_uring",
+            };
+            let meaning = "the server does not start: everything it does goes through io_uring";
+            return vec![Finding::bad(check, Status::Fail, why.to_string(), meaning, why.fix())];
+        }
     };
-    let bad = |meaning: &str, fix: &str| {
-        Finding::bad("io_uring", Status::Fail, format!("not available: {why}"), meaning, fix)
+    let features = [
+        (probe.receive_bundles, "receive bundles"),
+        (probe.incremental_buffers, "incremental buffers"),
+        (probe.vectored_send, "vectored send"),
+        (probe.vectored_fixed_send, "vectored zero-copy send"),
+        (probe.min_wait, "min-wait"),
+        (probe.napi, "busy polling"),
+        (probe.ring_messages, "ring messages"),
+    ];
+    let with = |wanted| {
+        let names: Vec<_> =
+            features.iter().filter(|(has, _)| *has == wanted).map(|(_, name)| *name).collect();
+        names.join(", ")
     };
-    match (disabled, why.raw_os_error().map(rustix::io::Errno::from_raw_os_error)) {
-        (Some(2), _) => bad(
-            "kernel.io_uring_disabled is 2: nobody may use it",
-            "sysctl -w kernel.io_uring_disabled=0",
-        ),
-        (Some(1), Some(rustix::io::Errno::PERM)) => bad(
-            "kernel.io_uring_disabled is 1: only CAP_SYS_ADMIN and one group may use it",
-            "sysctl -w kernel.io_uring_disabled=0, or put the user into the group of sysctl \
-             kernel.io_uring_group",
-        ),
-        (_, Some(rustix::io::Errno::PERM | rustix::io::Errno::ACCESS)) => bad(
-            "a seccomp filter forbids it, as the default one of container engines does",
-            "run the container with --security-opt seccomp=unconfined, or with a profile that \
-             allows io_uring_setup, io_uring_enter and io_uring_register",
-        ),
-        (_, Some(rustix::io::Errno::NOSYS)) => bad(
-            "the kernel was built without CONFIG_IO_URING, or a sandbox such as gVisor hides it",
-            "use a distribution kernel, or run outside of the sandbox",
-        ),
-        (_, Some(rustix::io::Errno::NOMEM)) => bad(
-            "the memory that may be locked does not hold one ring",
-            "ulimit -l unlimited, LimitMEMLOCK=infinity in a systemd unit, or docker run \
-             --ulimit memlock=-1",
-        ),
-        _ => bad("a ring cannot be set up", "see `dmesg`; report this with the line above"),
-    }
+    let found = match (with(true), with(false)) {
+        (has, lacks) if lacks.is_empty() => format!("works, with {has}"),
+        (has, lacks) if has.is_empty() => format!("works; a newer kernel adds {lacks}"),
+        (has, lacks) => format!("works, with {has}; a newer kernel adds {lacks}"),
+    };
+    vec![Finding::ok("kernel", format!("Linux {}", probe.release)), Finding::ok("io_uring", found)]
 }
 
 fn may_lock(status: &str) -> bool {
@@ -454,36 +429,20 @@ fn mib(bytes: u64) -> String {
 mod tests {
     use super::*;
 
-    fn errno(errno: rustix::io::Errno) -> io::Result<String> {
-        Err(errno.into())
-    }
-
     #[test]
-    fn kernels() {
-        for good in ["6.1.0-25-amd64", "6.18.44-fc-v595", "7.0", "10.2.1"] {
-            assert_eq!(kernel(good).status, Status::Ok, "{good}");
-        }
-        for bad in ["6.0.19", "5.15.0-generic", "4.4", "", "unknown"] {
-            assert_eq!(kernel(bad).status, Status::Fail, "{bad}");
-        }
-    }
-
-    #[test]
-    fn io_uring_failures_have_their_own_fix() {
-        use rustix::io::Errno;
-        assert_eq!(io_uring(Some(2), Ok("works".into())).status, Status::Ok);
-        for (disabled, probe, fix) in [
-            (Some(2), errno(Errno::PERM), "kernel.io_uring_disabled=0"),
-            (Some(1), errno(Errno::PERM), "kernel.io_uring_group"),
-            (Some(0), errno(Errno::PERM), "seccomp=unconfined"),
-            (None, errno(Errno::PERM), "seccomp=unconfined"),
-            (None, errno(Errno::NOSYS), "distribution kernel"),
-            (Some(0), errno(Errno::NOMEM), "LimitMEMLOCK"),
-            (Some(0), errno(Errno::INVAL), "dmesg"),
+    fn kernel_and_io_uring() {
+        let works = Probe { release: "6.1.0-25".into(), min_wait: true, ..Probe::default() };
+        let findings = io_uring(Ok(works));
+        assert_eq!(worst(&findings), Status::Ok);
+        assert!(findings[1].found.starts_with("works, with min-wait; a newer kernel adds"));
+        for (why, check) in [
+            (Unavailable::KernelTooOld { release: "5.15".into() }, "kernel"),
+            (Unavailable::DisabledBySysctl { value: 2 }, "io_uring"),
+            (Unavailable::Filtered { errno: 1 }, "io_uring"),
         ] {
-            let finding = io_uring(disabled, probe);
-            assert_eq!(finding.status, Status::Fail);
-            assert!(finding.fix.contains(fix), "{finding:?}");
+            let findings = io_uring(Err(why));
+            assert_eq!((findings[0].check, findings[0].status), (check, Status::Fail));
+            assert!(!findings[0].fix.is_empty());
         }
     }
 
@@ -553,12 +512,12 @@ mod tests {
             Config { listen: vec!["127.0.0.27:0".parse().unwrap()], ..Config::default() };
         config.http_server.enabled = false;
         config.http_api.enabled = false;
-        let findings = examine(&config, &|| errno(rustix::io::Errno::NOSYS));
-        assert_eq!(worst(&findings), Status::Fail);
+        let findings = examine(&config);
+        let status = worst(&findings).word();
         let text = to_text(&findings);
-        assert!(text.contains("fail io_uring"), "{text}");
+        assert!(text.contains("port                 listen 127.0.0.27:0 is free"), "{text}");
         let json: serde_json::Value = serde_json::from_str(&to_json(&findings)).unwrap();
-        assert_eq!(json["status"], "fail");
+        assert_eq!(json["status"], status);
         assert_eq!(json["checks"].as_array().unwrap().len(), findings.len());
     }
 }

@@ -34,7 +34,7 @@ fn main() -> ExitCode {
             ConfigForm::Reference => config::reference(),
         }),
         Command::Doctor { json } => {
-            let findings = doctor::examine(&loaded.config, &probe);
+            let findings = doctor::examine(&loaded.config);
             let text = if json { doctor::to_json(&findings) } else { doctor::to_text(&findings) };
             let printed = print(&text);
             match doctor::worst(&findings) {
@@ -50,11 +50,6 @@ fn test_line(loaded: &Loaded) -> String {
         Some(file) => format!("ringcast: configuration {} is ok\n", file.display()),
         None => "ringcast: configuration is ok\n".into(),
     }
-}
-
-/// Sets up a ring and drops it.
-fn probe() -> io::Result<String> {
-    tokio_uring::Runtime::new(&tokio_uring::builder()).map(|_| "a ring can be set up".into())
 }
 
 /// Prints to standard output. A reader that went away, such as `head`, is no failure.
