@@ -2,7 +2,7 @@
 //! of them on the per-frame path.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -81,9 +81,14 @@ pub(crate) fn addresses(socket: &OwnedFd) -> io::Result<(SocketAddr, SocketAddr)
     Ok((internet(&socket.peer_addr()?), internet(&socket.local_addr()?)))
 }
 
-/// Sockets of other families (a caller may pass any listener) have no internet address.
+/// A caller may pass any listener: IPv4 peers of a dual-stack socket are given their IPv4 address,
+/// sockets of other families have no internet address.
 fn internet(addr: &SockAddr) -> SocketAddr {
-    addr.as_socket().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into())
+    let addr = addr.as_socket().unwrap_or_else(|| (Ipv4Addr::UNSPECIFIED, 0).into());
+    match addr.ip().to_canonical() {
+        IpAddr::V4(ip) => (ip, addr.port()).into(),
+        IpAddr::V6(_) => addr,
+    }
 }
 
 /// Ends both directions. An error means that they are ended already.

@@ -45,9 +45,9 @@ struct ResourceUpdate {
 pub(crate) enum Wait {
     /// Not at all.
     No,
-    /// Until one completion is there or the time is over.
+    /// Until a completion is there or the time is over.
     AtMost(Duration),
-    /// Until one completion is there.
+    /// Until a completion is there.
     Forever,
 }
 
@@ -58,6 +58,8 @@ pub(crate) struct Queue {
     /// Completions taken from the kernel's queue and not yet handled.
     pending: VecDeque<cqueue::Entry>,
     broken: Option<io::Error>,
+    /// Completions to sleep for, and how long (microseconds) before one is enough.
+    gather: (u32, u32),
     pub(crate) enters: u64,
     pub(crate) completions: u64,
     pub(crate) overflows: u64,
@@ -71,6 +73,7 @@ impl Queue {
             registered,
             pending: VecDeque::with_capacity(256),
             broken: None,
+            gather: (1, 0),
             enters: 0,
             completions: 0,
             overflows: 0,
@@ -79,6 +82,21 @@ impl Queue {
 
     pub(crate) fn submitter(&self) -> Submitter<'_> {
         self.ring.submitter()
+    }
+
+    /// From now on a wait sleeps for `completions`, and for one only after `time`. Says whether
+    /// the kernel can do that.
+    pub(crate) fn gather(&mut self, completions: u32, time: Duration) -> bool {
+        let time = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        if completions <= 1 || time == 0 {
+            self.gather = (1, 0);
+            return true;
+        }
+        // A queue that is full before the wait is over would make it wait for nothing.
+        let completions = completions.min(self.ring.params().cq_entries() / 2);
+        let able = self.ring.params().is_feature_min_timeout();
+        self.gather = if able { (completions, time) } else { (1, 0) };
+        able
     }
 
     /// Queues an operation for the next [`Queue::enter`].
@@ -116,17 +134,17 @@ impl Queue {
         };
         let timespec;
         let mut argument =
-            WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: 0, timespec: 0 };
+            WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: self.gather.1, timespec: 0 };
         let want = match wait {
             Wait::No => 0,
-            Wait::Forever => 1,
+            Wait::Forever => self.gather.0,
             Wait::AtMost(time) => {
                 timespec = KernelTimespec {
                     seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
                     nanoseconds: i64::from(time.subsec_nanos()),
                 };
                 argument.timespec = (&raw const timespec) as u64;
-                1
+                self.gather.0
             }
         };
         self.enters += 1;

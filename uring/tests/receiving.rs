@@ -268,3 +268,40 @@ fn end_is_reported_after_all_bytes() {
     bench.ring.close(conn);
     assert_eq!(writer.join().expect("no panic"), b"bye");
 }
+
+#[test]
+fn gathered_completions_come_together() {
+    let mut bench = Bench::new();
+    let (_, addr) = bench.listen();
+    let mut pairs: Vec<_> = (0..20).map(|_| bench.accept(addr)).collect();
+    pairs.iter().for_each(|(conn, _)| bench.ring.receive(*conn));
+    bench.idle(Duration::from_millis(20));
+    if !bench.ring.gather_completions(20, Duration::from_millis(200)) {
+        return; // an older kernel
+    }
+    let writer = std::thread::spawn(move || {
+        for (_, peer) in &mut pairs {
+            std::thread::sleep(Duration::from_millis(1));
+            peer.write_all(b"piece").expect("connected");
+        }
+        pairs
+    });
+    let mut turns = 0;
+    while bench.events.len() < 20 {
+        bench.turn(PATIENCE);
+        turns += 1;
+    }
+    assert!(turns <= 3, "{turns} turns");
+    // Fewer than asked for: they come when the time is over.
+    let mut pairs = writer.join().expect("no panic");
+    bench.events.clear();
+    pairs[3].1.write_all(b"alone").expect("connected");
+    let started = std::time::Instant::now();
+    bench.turn(PATIENCE);
+    assert_eq!(bench.events.len(), 1);
+    assert!(started.elapsed() < PATIENCE / 2);
+    // And the deadline still ends a turn.
+    bench.turn(Duration::from_millis(10));
+    assert_eq!(bench.events.len(), 1);
+    assert!(bench.ring.gather_completions(1, Duration::ZERO));
+}

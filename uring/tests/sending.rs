@@ -372,3 +372,29 @@ fn stalled_file_send_can_be_cancelled_and_closed() {
     let closed = bench.events.iter().any(|event| matches!(event, Event::Sent { .. }));
     assert!(!closed, "{:?}", bench.events);
 }
+
+/// On a route that never acknowledges, the memory comes back all the same: the kernel gives up on
+/// what a closed connection has not delivered.
+#[test]
+#[ignore = "takes eleven seconds"]
+fn peer_that_never_reads_cannot_keep_memory_after_the_close() {
+    let mut bench = Bench::new();
+    let (conn, _peer) = bench.pair();
+    loop {
+        let range = bench.range(3, 900_000);
+        bench.ring.send(conn, Payload::Range(range), SendMode::ZeroCopy);
+        bench.idle(Duration::from_millis(20));
+        if bench.ring.send_in_flight(conn) {
+            break;
+        }
+    }
+    bench.ring.close(conn);
+    bench.closed(conn);
+    assert!(bench.ring.holds() > 0);
+    let end = Instant::now() + Duration::from_secs(30);
+    while bench.ring.holds() > 0 {
+        assert!(Instant::now() < end, "{} holds", bench.ring.holds());
+        bench.turn(Duration::from_millis(100));
+    }
+    assert_eq!(bench.arena.stats().blocks, 0);
+}
