@@ -238,7 +238,7 @@ pub enum Event {
         /// The connection.
         conn: Conn,
     },
-    /// Somebody used this driver's [`Waker`].
+    /// Somebody used this driver's [`Driver::Waker`].
     Woken,
 }
 
