@@ -3,9 +3,20 @@
 //! Everything here is pure: bytes in, facts out. The facts are for logs, the API and metadata; media
 //! is passed through as it came, and a header that this module cannot read never stops a stream.
 
+pub mod aac;
+pub mod ac3;
+pub mod av1;
+pub mod bits;
+pub mod h264;
+pub mod h265;
+pub mod mp3;
+pub mod nal;
 pub mod name;
+pub mod opus;
 pub mod tag;
 pub mod time;
+pub mod track;
+pub mod vp9;
 
 /// What a media message carries. The numbers are shared by RTMP message types and FLV tag types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -1,0 +1,134 @@
+//! AV1: the codec configuration record (AV1-ISOBMFF 2.3.3) and the sequence header OBU (AV1 5.5).
+
+use super::bits::{Bits, CodecError};
+use super::track::{Fps, Level, side};
+
+/// What the server wants to know of a sequence header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sequence {
+    /// seq_profile.
+    pub profile: u8,
+    /// seq_level_idx of the first operating point; 31 means any size.
+    pub level: u8,
+    /// Pixels across, at most.
+    pub width: u32,
+    /// Pixels down, at most.
+    pub height: u32,
+    /// The frame rate, if stated.
+    pub fps: Option<Fps>,
+}
+
+/// The parts of an AV1CodecConfigurationRecord: seq_profile, seq_level_idx and the OBUs in it.
+pub fn config(data: &[u8]) -> Result<(u8, u8, &[u8]), CodecError> {
+    let (head, obus) = data.split_first_chunk::<4>().ok_or(CodecError::Truncated)?;
+    if head[0] != 0x81 {
+        return Err(CodecError::Malformed("av1C marker"));
+    }
+    Ok((head[1] >> 5, head[1] & 0x1f, obus))
+}
+
+/// Finds and reads the sequence header among OBUs of the low-overhead format.
+pub fn sequence(mut obus: &[u8]) -> Result<Sequence, CodecError> {
+    while let Some((header, rest)) = obus.split_first() {
+        if header & 0x80 != 0 {
+            return Err(CodecError::Malformed("OBU header"));
+        }
+        let rest = if header & 4 != 0 { rest.get(1..).ok_or(CodecError::Truncated)? } else { rest };
+        let (size, rest) = if header & 2 != 0 { leb128(rest)? } else { (rest.len() as u64, rest) };
+        let size = usize::try_from(size).map_err(|_| CodecError::Truncated)?;
+        let (obu, behind) = rest.split_at_checked(size).ok_or(CodecError::Truncated)?;
+        if header >> 3 & 0xf == OBU_SEQUENCE_HEADER {
+            return sequence_header(obu);
+        }
+        obus = behind;
+    }
+    Err(CodecError::Truncated)
+}
+
+/// AV1 4.10.5.
+fn leb128(data: &[u8]) -> Result<(u64, &[u8]), CodecError> {
+    let mut value = 0;
+    for (index, byte) in data.iter().enumerate().take(8) {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            return Ok((value, &data[index + 1..]));
+        }
+    }
+    Err(CodecError::Malformed("leb128"))
+}
+
+/// AV1 5.5.1, up to the picture size.
+fn sequence_header(obu: &[u8]) -> Result<Sequence, CodecError> {
+    let mut bits = Bits::new(obu);
+    let profile = bits.bits(3)? as u8;
+    bits.bit()?;
+    let mut fps = None;
+    let level;
+    if bits.bit()? {
+        // reduced_still_picture_header
+        level = bits.bits(5)? as u8;
+    } else {
+        let mut delay_bits = None;
+        if bits.bit()? {
+            fps = timing(&mut bits)?;
+            if bits.bit()? {
+                delay_bits = Some(bits.bits(5)? as usize + 1);
+                bits.skip(32 + 5 + 5)?;
+            }
+        }
+        let display_delay = bits.bit()?;
+        let mut first = 0;
+        for point in 0..=bits.bits(5)? {
+            bits.skip(12)?;
+            let point_level = bits.bits(5)? as u8;
+            if point == 0 {
+                first = point_level;
+            }
+            if point_level > 7 {
+                bits.bit()?;
+            }
+            if let Some(delay_bits) = delay_bits
+                && bits.bit()?
+            {
+                bits.skip(2 * delay_bits + 1)?;
+            }
+            if display_delay && bits.bit()? {
+                bits.skip(4)?;
+            }
+        }
+        level = first;
+    }
+    let (width_bits, height_bits) = (bits.bits(4)? + 1, bits.bits(4)? + 1);
+    let (width, height) = (bits.bits(width_bits)? + 1, bits.bits(height_bits)? + 1);
+    Ok(Sequence {
+        profile,
+        level,
+        width: side(u64::from(width), "picture width")?,
+        height: side(u64::from(height), "picture height")?,
+        fps,
+    })
+}
+
+/// AV1 5.5.3.
+fn timing(bits: &mut Bits<'_>) -> Result<Option<Fps>, CodecError> {
+    let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
+    let ticks = if bits.bit()? { u64::from(bits.ue()?) + 1 } else { 1 };
+    Ok(Fps::from_ticks(u64::from(scale), u64::from(units).saturating_mul(ticks)))
+}
+
+/// The name of a profile.
+pub fn profile_name(profile: u8) -> &'static str {
+    match profile {
+        0 => "Main",
+        1 => "High",
+        2 => "Professional",
+        _ => "",
+    }
+}
+
+/// A seq_level_idx as a level; 31 has none.
+pub fn level(level: u8) -> Option<Level> {
+    (level < 24).then_some(Level { major: 2 + (level >> 2), minor: level & 3 })
+}
+
+const OBU_SEQUENCE_HEADER: u8 = 1;

@@ -1,0 +1,235 @@
+//! H.264: the decoder configuration record (ISO 14496-15 5.3.3.1) and the SPS (H.264 7.3.2.1).
+
+use super::bits::{Bits, CodecError};
+use super::nal::rbsp;
+use super::track::{Fps, Level, side};
+use crate::limits::PARAMETER_SETS_MAX;
+
+/// An AVCDecoderConfigurationRecord.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config<'a> {
+    /// profile_idc.
+    pub profile: u8,
+    /// The constraint flags.
+    pub constraints: u8,
+    /// level_idc.
+    pub level: u8,
+    /// Bytes of the length before each NAL unit: 1, 2 or 4.
+    pub length_size: u8,
+    /// The sequence parameter sets, as NAL units.
+    pub sps: Vec<&'a [u8]>,
+    /// The picture parameter sets, as NAL units.
+    pub pps: Vec<&'a [u8]>,
+}
+
+/// Reads an AVCDecoderConfigurationRecord.
+pub fn config(data: &[u8]) -> Result<Config<'_>, CodecError> {
+    let [version, profile, constraints, level, length_size, rest @ ..] = data else {
+        return Err(CodecError::Truncated);
+    };
+    if *version != 1 {
+        return Err(CodecError::Malformed("avcC version"));
+    }
+    let length_size = (length_size & 3) + 1;
+    if length_size == 3 {
+        return Err(CodecError::Malformed("NAL length size"));
+    }
+    let (&sps_count, rest) = rest.split_first().ok_or(CodecError::Truncated)?;
+    let (sps, rest) = sets(rest, sps_count & 0x1f)?;
+    let (&pps_count, rest) = rest.split_first().ok_or(CodecError::Truncated)?;
+    let (pps, _) = sets(rest, pps_count)?;
+    let (profile, constraints, level) = (*profile, *constraints, *level);
+    Ok(Config { profile, constraints, level, length_size, sps, pps })
+}
+
+fn sets(mut rest: &[u8], count: u8) -> Result<(Vec<&[u8]>, &[u8]), CodecError> {
+    let mut sets = Vec::new();
+    for _ in 0..count {
+        let (length, behind) = rest.split_first_chunk().ok_or(CodecError::Truncated)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (set, behind) = behind.split_at_checked(length).ok_or(CodecError::Truncated)?;
+        if sets.len() < PARAMETER_SETS_MAX {
+            sets.push(set);
+        }
+        rest = behind;
+    }
+    Ok((sets, rest))
+}
+
+/// What the server wants to know of a sequence parameter set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sps {
+    /// profile_idc.
+    pub profile: u8,
+    /// The constraint flags.
+    pub constraints: u8,
+    /// level_idc.
+    pub level: u8,
+    /// Pixels across, after cropping.
+    pub width: u32,
+    /// Pixels down, after cropping.
+    pub height: u32,
+    /// The frame rate, if the VUI states one.
+    pub fps: Option<Fps>,
+}
+
+/// Reads a sequence parameter set: a NAL unit with its header byte.
+pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
+    let (header, payload) = nal.split_first().ok_or(CodecError::Truncated)?;
+    if header & 0x1f != NAL_SPS {
+        return Err(CodecError::Malformed("SPS type"));
+    }
+    let payload = rbsp(payload);
+    let mut bits = Bits::new(&payload);
+    let profile = bits.bits(8)? as u8;
+    let constraints = bits.bits(8)? as u8;
+    let level = bits.bits(8)? as u8;
+    bits.ue_max(31, "SPS id")?;
+    let mut chroma_format = 1;
+    if HIGH_PROFILES.contains(&profile) {
+        chroma_format = bits.ue_max(3, "chroma format")?;
+        let lists = if chroma_format == 3 { 12 } else { 8 };
+        if chroma_format == 3 && bits.bit()? {
+            // Separate colour planes are each coded like luma.
+            chroma_format = 0;
+        }
+        bits.ue_max(6, "bit depth")?;
+        bits.ue_max(6, "bit depth")?;
+        bits.bit()?;
+        if bits.bit()? {
+            for list in 0..lists {
+                if bits.bit()? {
+                    skip_scaling_list(&mut bits, if list < 6 { 16 } else { 64 })?;
+                }
+            }
+        }
+    }
+    bits.ue_max(12, "frame number size")?;
+    match bits.ue_max(2, "picture order type")? {
+        0 => {
+            bits.ue_max(12, "picture order size")?;
+        }
+        1 => {
+            bits.bit()?;
+            bits.se()?;
+            bits.se()?;
+            for _ in 0..bits.ue_max(255, "picture order cycle")? {
+                bits.se()?;
+            }
+        }
+        _ => {}
+    }
+    bits.ue()?;
+    bits.bit()?;
+    let width = bits.ue_max(MACROBLOCKS_MAX, "picture width")? + 1;
+    let height = bits.ue_max(MACROBLOCKS_MAX, "picture height")? + 1;
+    let fields = if bits.bit()? {
+        1
+    } else {
+        bits.bit()?;
+        2
+    };
+    bits.bit()?;
+    let (mut width, mut height) = (u64::from(width) * 16, u64::from(height) * 16 * fields);
+    if bits.bit()? {
+        let (unit_x, unit_y) = match chroma_format {
+            1 => (2, 2),
+            2 => (2, 1),
+            _ => (1, 1),
+        };
+        let (left, right) = (bits.ue()?, bits.ue()?);
+        let (top, bottom) = (bits.ue()?, bits.ue()?);
+        width = width.saturating_sub((u64::from(left) + u64::from(right)) * unit_x);
+        height = height.saturating_sub((u64::from(top) + u64::from(bottom)) * unit_y * fields);
+    }
+    let fps = if bits.bit()? { vui_fps(&mut bits).unwrap_or(None) } else { None };
+    Ok(Sps {
+        profile,
+        constraints,
+        level,
+        width: side(width, "picture width")?,
+        height: side(height, "picture height")?,
+        fps,
+    })
+}
+
+fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Result<(), CodecError> {
+    let (mut last, mut next) = (8, 8);
+    for _ in 0..size {
+        if next != 0 {
+            next = (last + i64::from(bits.se()?)).rem_euclid(256);
+        }
+        if next != 0 {
+            last = next;
+        }
+    }
+    Ok(())
+}
+
+/// H.264 E.1.1 up to the timing information. A broken VUI costs the frame rate only.
+fn vui_fps(bits: &mut Bits<'_>) -> Result<Option<Fps>, CodecError> {
+    skip_vui_head(bits)?;
+    if !bits.bit()? {
+        return Ok(None);
+    }
+    let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
+    // A tick is a field here, so a frame takes two of them.
+    Ok(Fps::from_ticks(u64::from(scale), u64::from(units) * 2))
+}
+
+/// The part of the VUI that H.264 and H.265 have in common: aspect ratio to chroma location.
+pub(super) fn skip_vui_head(bits: &mut Bits<'_>) -> Result<(), CodecError> {
+    const EXTENDED_SAR: u32 = 255;
+    if bits.bit()? && bits.bits(8)? == EXTENDED_SAR {
+        bits.skip(32)?;
+    }
+    if bits.bit()? {
+        bits.bit()?;
+    }
+    if bits.bit()? {
+        bits.skip(4)?;
+        if bits.bit()? {
+            bits.skip(24)?;
+        }
+    }
+    if bits.bit()? {
+        bits.ue()?;
+        bits.ue()?;
+    }
+    Ok(())
+}
+
+/// The name of a profile.
+pub fn profile_name(profile: u8, constraints: u8) -> &'static str {
+    match profile {
+        66 if constraints & 0x40 != 0 => "Constrained Baseline",
+        66 => "Baseline",
+        77 => "Main",
+        88 => "Extended",
+        100 => "High",
+        110 => "High 10",
+        122 => "High 4:2:2",
+        244 => "High 4:4:4",
+        44 => "CAVLC 4:4:4",
+        118 => "Multiview High",
+        128 => "Stereo High",
+        _ => "",
+    }
+}
+
+/// A level_idc as a level; 0 has none.
+pub fn level(level: u8) -> Option<Level> {
+    (level > 0).then_some(Level { major: level / 10, minor: level % 10 })
+}
+
+/// Whether a NAL unit of this header byte is a slice of a picture that decoding can start at.
+pub fn is_keyframe_unit(header: u8) -> bool {
+    header & 0x1f == NAL_IDR
+}
+
+const NAL_IDR: u8 = 5;
+const NAL_SPS: u8 = 7;
+/// Profiles whose SPS has the chroma fields (H.264 7.3.2.1.1).
+const HIGH_PROFILES: [u8; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
+/// More macroblocks than a side may have pixels: keeps the sums small before the real check.
+const MACROBLOCKS_MAX: u32 = 16_384;
