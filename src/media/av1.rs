@@ -132,3 +132,35 @@ pub fn level(level: u8) -> Option<Level> {
 }
 
 const OBU_SEQUENCE_HEADER: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::unhex;
+
+    #[test]
+    fn configuration_record() {
+        let record = unhex("81010c000a0b0000000cc4ff6700be0010");
+        let (profile, level, obus) = config(&record).unwrap();
+        assert_eq!(
+            (profile_name(profile), super::level(level).unwrap().to_string().as_str()),
+            ("Main", "2.1")
+        );
+        let sequence = sequence(obus).unwrap();
+        assert_eq!((sequence.width, sequence.height, sequence.fps), (640, 360, None));
+        for end in 0..10 {
+            let obus = &record[4..4 + end];
+            assert!(super::sequence(obus).is_err(), "{end}");
+        }
+        assert_eq!(config(&record[..3]), Err(CodecError::Truncated));
+        assert_eq!(config(&[0x01, 0, 0, 0]), Err(CodecError::Malformed("av1C marker")));
+    }
+
+    #[test]
+    fn sizes_that_lie() {
+        assert_eq!(sequence(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f]), Err(CodecError::Truncated));
+        let endless = [0x0a, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(sequence(&endless), Err(CodecError::Malformed("leb128")));
+        assert_eq!(sequence(&[]), Err(CodecError::Truncated));
+    }
+}

@@ -233,3 +233,71 @@ const NAL_SPS: u8 = 7;
 const HIGH_PROFILES: [u8; 13] = [100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135];
 /// More macroblocks than a side may have pixels: keeps the sums small before the real check.
 const MACROBLOCKS_MAX: u32 = 16_384;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::unhex;
+
+    #[test]
+    fn high_with_cropping_and_frame_rate() {
+        let record = unhex(
+            "0164001fffe100196764001facd940a02ff9701100000303e90000ea600f18319601000668ebe3cb22c0\
+             fdf8f800",
+        );
+        let config = config(&record).unwrap();
+        assert_eq!((config.profile, config.level, config.length_size), (100, 31, 4));
+        assert_eq!((config.sps.len(), config.pps.len()), (1, 1));
+        assert_eq!(config.pps[0], unhex("68ebe3cb22c0"));
+        let sps = sps(config.sps[0]).unwrap();
+        assert_eq!((sps.width, sps.height), (640, 360));
+        assert_eq!(sps.fps, Some(Fps(29_970)));
+        assert_eq!(profile_name(sps.profile, sps.constraints), "High");
+        for end in 0..record.len() - 4 {
+            assert!(super::config(&record[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn interlaced_main() {
+        let sps = sps(&unhex("674d4020eca02805df97011000000300100000030321f162d960")).unwrap();
+        assert_eq!((sps.width, sps.height, sps.fps), (1280, 720, Some(Fps(25_000))));
+        assert_eq!(profile_name(sps.profile, sps.constraints), "Main");
+    }
+
+    #[test]
+    fn high_444_without_subsampling() {
+        let sps = sps(&unhex("67f4000c919b282833f1b80880000003008000000f078a14cb")).unwrap();
+        assert_eq!((sps.width, sps.height, sps.fps), (320, 180, Some(Fps(15_000))));
+        assert_eq!(profile_name(sps.profile, sps.constraints), "High 4:4:4");
+    }
+
+    #[test]
+    fn a_cut_vui_costs_the_frame_rate_only() {
+        let whole = unhex("6764001facd940a02ff9701100000303e90000ea600f183196");
+        let cut = sps(&whole[..13]).unwrap();
+        assert_eq!((cut.width, cut.height, cut.fps), (640, 360, None));
+        assert_eq!(sps(&whole[..6]), Err(CodecError::Truncated));
+    }
+
+    #[test]
+    fn absurd_sizes_are_refused() {
+        // Baseline 66, level 10, then: id 0, frame number 0, order type 2, 0 references, no gaps,
+        // and a width of 16,384 macroblocks.
+        let mut bits = String::from("010000100000000000001010");
+        bits += "1"; // SPS id
+        bits += "1"; // frame number size
+        bits += "011"; // order type 2
+        bits += "1"; // references
+        bits += "0"; // gaps
+        bits += "00000000000000100000000000000"; // width: 16,383, as 14 zeros and 15 bits
+        bits += "1"; // height
+        bits += "1"; // frames only
+        bits += "1000000000";
+        let mut nal = vec![0x67];
+        for byte in bits.as_bytes().chunks_exact(8) {
+            nal.push(byte.iter().fold(0, |sum, bit| sum << 1 | (bit - b'0')));
+        }
+        assert_eq!(sps(&nal), Err(CodecError::OverLimit("picture width")));
+    }
+}

@@ -265,3 +265,58 @@ fn nal_type(nal: &[u8]) -> Option<u8> {
 }
 
 const NAL_SPS: u8 = 33;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::unhex;
+
+    const MAIN_1918X1078: &str = "
+        0101600000009000000000007bf000fcfdf8f800000f03200001001840010c01ffff01600000030090000003
+        000003007b959809210001002b42010101600000030090000003000003007ba003c08010e75596566924caf0
+        16808000000300800000190422000100074401c172b46240";
+
+    #[test]
+    fn main_with_conformance_window() {
+        let record = unhex(MAIN_1918X1078);
+        let config = config(&record).unwrap();
+        assert_eq!((config.profile, config.length_size, config.sets.len()), (1, 4, 3));
+        assert_eq!(level(config.level), Some(Level { major: 4, minor: 1 }));
+        assert!(!config.high_tier);
+        let sps = sps(config.sps().unwrap()).unwrap();
+        assert_eq!((sps.width, sps.height, sps.fps), (1918, 1078, Some(Fps(50_000))));
+        assert_eq!(profile_name(sps.profile), "Main");
+        for end in 0..record.len() {
+            assert!(super::config(&record[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn main_10() {
+        let record = unhex(
+            "0102200000009000000000003ff000fcfdfafa00001301210001002d42010202200000030090000003
+             000003003f0000a0050201693659594acb249caf01680800001f480002ee0040",
+        );
+        let config = config(&record).unwrap();
+        let sps = sps(config.sps().unwrap()).unwrap();
+        assert_eq!((sps.width, sps.height, sps.fps), (640, 360, Some(Fps(23_976))));
+        assert_eq!(profile_name(sps.profile), "Main 10");
+    }
+
+    #[test]
+    fn a_cut_tail_costs_the_frame_rate_only() {
+        let record = unhex(MAIN_1918X1078);
+        let whole = config(&record).unwrap().sps().unwrap().to_vec();
+        let cut = sps(&whole[..30]).unwrap();
+        assert_eq!((cut.width, cut.height, cut.fps), (1918, 1078, None));
+        assert_eq!(sps(&whole[..12]), Err(CodecError::Truncated));
+        assert_eq!(sps(&[]), Err(CodecError::Truncated));
+        assert_eq!(sps(&[0x40, 1, 2]), Err(CodecError::Malformed("SPS type")));
+    }
+
+    #[test]
+    fn keyframe_units() {
+        assert!(is_keyframe_unit(19 << 1) && is_keyframe_unit(21 << 1));
+        assert!(!is_keyframe_unit(1 << 1) && !is_keyframe_unit(32 << 1));
+    }
+}

@@ -671,3 +671,227 @@ const FRAME_GENERATED_KEY: u8 = 4;
 const FRAME_COMMAND: u8 = 5;
 const SOUND_FORMAT_EX: u8 = 9;
 const TRUNCATED: TagError = TagError::Malformed("truncated");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_h264() {
+        let header = video(&[0x17, 0, 0, 0, 0, 1, 100]).unwrap();
+        assert_eq!((header.codec, header.kind), (VideoCodec::H264, TagKind::SequenceHeader));
+        assert!(header.keyframe && !header.enhanced);
+        assert_eq!(header.data, 5..7);
+        let frame = video(&[0x27, 1, 0xff, 0xff, 0xd8, 9]).unwrap();
+        assert_eq!((frame.kind, frame.composition_ms), (TagKind::Frame, -40));
+        assert!(!frame.keyframe);
+        assert_eq!(video(&[0x17, 2, 0, 0, 0]).unwrap().kind, TagKind::SequenceEnd);
+        assert_eq!(video(&[0x57, 0]).unwrap().kind, TagKind::Command);
+        assert_eq!(video(&[0x1c, 1, 0, 0, 80]).unwrap().codec, VideoCodec::H265);
+        assert_eq!(video(&[0x17, 3, 0, 0, 0]), Err(TagError::Malformed("packet type")));
+        assert_eq!(video(&[0x07, 1, 0, 0, 0]), Err(TagError::Malformed("frame type")));
+        for end in 0..5 {
+            assert_eq!(video(&[0x17, 1, 0, 0, 0][..end]), Err(TRUNCATED), "{end}");
+        }
+    }
+
+    #[test]
+    fn legacy_audio_kinds() {
+        let header = audio(&[0xaf, 0, 0x12, 0x10]).unwrap();
+        assert_eq!((header.codec, header.kind), (AudioCodec::Aac, TagKind::SequenceHeader));
+        assert_eq!(header.data, 2..4);
+        assert_eq!(audio(&[0xaf, 1]).unwrap().data, 2..2);
+        let mp3 = audio(&[0x2e, 0xff]).unwrap();
+        assert_eq!((mp3.codec, mp3.kind, mp3.data), (AudioCodec::Mp3, TagKind::Frame, 1..2));
+        let legacy = mp3.legacy.unwrap();
+        assert_eq!((legacy.rate_hz, legacy.sample_bits, legacy.channels), (44_100, 16, 1));
+        assert_eq!(audio(&[0xaf]), Err(TRUNCATED));
+        assert_eq!(audio(&[0xaf, 2]), Err(TagError::Malformed("AAC packet type")));
+        assert_eq!(audio(&[]), Err(TRUNCATED));
+    }
+
+    #[test]
+    fn foreign_codecs_are_named() {
+        let names = [
+            (video(&[0x22, 0]).map(drop), "Sorenson H.263 video is not supported"),
+            (video(&[0x14, 0]).map(drop), "VP6 video is not supported"),
+            (video(b"\x90vvc1").map(drop), "codec 'vvc1' is not supported"),
+            (video(b"\x90\0\xff\r\n").map(drop), "codec '\\x00\\xff\\r\\n' is not supported"),
+            (video(b"\x99hvc1").map(drop), "packet type 9 is not supported"),
+            (audio(&[0xb2, 0]).map(drop), "Speex audio is not supported"),
+            (audio(&[0x52, 0]).map(drop), "Nellymoser audio is not supported"),
+            (audio(b"\x90wave").map(drop), "codec 'wave' is not supported"),
+        ];
+        for (result, name) in names {
+            let error = result.unwrap_err();
+            assert!(matches!(error, TagError::Unsupported(_)));
+            assert_eq!(error.to_string(), name);
+        }
+    }
+
+    #[test]
+    fn enhanced_v1() {
+        let header = video(b"\x90hvc1\x01").unwrap();
+        assert_eq!((header.codec, header.kind), (VideoCodec::H265, TagKind::SequenceHeader));
+        assert!(header.enhanced && header.keyframe);
+        assert_eq!(header.data, 5..6);
+        let frame = video(b"\xa1hvc1\x00\x00\x50xy").unwrap();
+        assert_eq!((frame.kind, frame.composition_ms, frame.data), (TagKind::Frame, 80, 8..10));
+        let frame = video(b"\xa3hvc1xy").unwrap();
+        assert_eq!((frame.kind, frame.composition_ms, frame.data), (TagKind::Frame, 0, 5..7));
+        // AV1 and VP9 have no composition time.
+        assert_eq!(video(b"\x91av01xy").unwrap().data, 5..7);
+        assert_eq!(video(b"\x91vp09xy").unwrap().codec, VideoCodec::Vp9);
+        assert_eq!(video(b"\x92hvc1").unwrap().kind, TagKind::SequenceEnd);
+        assert_eq!(video(b"\x94hvc1\x02").unwrap().kind, TagKind::Metadata);
+        assert_eq!(video(b"\x95av01\x02").unwrap().kind, TagKind::SequenceHeader);
+        assert_eq!(video(b"\xd1\x00").unwrap().kind, TagKind::Command);
+        assert_eq!(video(b"\x91hvc1\x00\x00"), Err(TRUNCATED));
+        assert_eq!(video(b"\x91hv"), Err(TRUNCATED));
+        assert_eq!(video(b"\x81hvc1"), Err(TagError::Malformed("frame type")));
+    }
+
+    #[test]
+    fn enhanced_audio() {
+        let header = audio(b"\x90OpusOpusHead").unwrap();
+        assert_eq!((header.codec, header.kind), (AudioCodec::Opus, TagKind::SequenceHeader));
+        assert_eq!(header.data, 5..13);
+        for (fourcc, codec) in [
+            (b"\x91mp4a", AudioCodec::Aac),
+            (b"\x91.mp3", AudioCodec::Mp3),
+            (b"\x91fLaC", AudioCodec::Flac),
+            (b"\x91ac-3", AudioCodec::Ac3),
+            (b"\x91ec-3", AudioCodec::Eac3),
+        ] {
+            assert_eq!(audio(fourcc).unwrap().codec, codec);
+            assert_eq!(codec.fourcc().as_ref(), fourcc[1..].first_chunk());
+        }
+        assert_eq!(audio(b"\x94Opus\x01").unwrap().kind, TagKind::Metadata);
+        assert_eq!(audio(b"\x92Opus").unwrap().kind, TagKind::SequenceEnd);
+    }
+
+    #[test]
+    fn modex_carries_nanoseconds() {
+        // ModEx, 3 bytes, type 0, then packet type 1.
+        let tag = video(b"\x97\x02\x00\x01\x00\x01hvc1\x00\x00\x05x").unwrap();
+        assert_eq!((tag.nano_offset, tag.composition_ms, tag.data), (256, 5, 13..14));
+        let tag = audio(b"\x97\x02\x00\x00\x09\x01Opusx").unwrap();
+        assert_eq!((tag.nano_offset, tag.data), (9, 10..11));
+        // A reserved type is skipped by its size, here in the long form of 257 bytes.
+        let mut long = vec![0x97, 0xff, 0x01, 0x00];
+        long.extend([0xaa; 257]);
+        long.extend(b"\x13hvc1x");
+        assert_eq!(video(&long).unwrap().kind, TagKind::Frame);
+        assert_eq!(video(&long[..200]), Err(TRUNCATED));
+    }
+
+    #[test]
+    fn modex_chains_end() {
+        let chain = |length: usize| {
+            let mut payload = vec![0x97];
+            for _ in 1..length {
+                payload.extend([0, 0, 0x07]);
+            }
+            payload.extend([0, 0, 0x01]);
+            payload.extend(b"av01x");
+            payload
+        };
+        assert!(video(&chain(MODEX_CHAIN_MAX)).is_ok());
+        let over = video(&chain(MODEX_CHAIN_MAX + 1));
+        assert_eq!(over, Err(TagError::OverLimit("ModEx prefixes")));
+    }
+
+    fn many(tracks: &[(u8, &[u8])]) -> Vec<u8> {
+        let mut payload = b"\x96\x11hvc1".to_vec();
+        for (id, body) in tracks {
+            payload.extend([*id, 0, 0, body.len() as u8]);
+            payload.extend_from_slice(body);
+        }
+        payload
+    }
+
+    #[test]
+    fn multitrack_gives_track_zero() {
+        let payload = many(&[(1, b"\0\0\x01one"), (0, b"\0\0\x02zero"), (2, b"")]);
+        let tag = video(&payload).unwrap();
+        assert_eq!((tag.track, tag.composition_ms, tag.kind), (Some(0), 2, TagKind::Frame));
+        assert_eq!(&payload[tag.data], b"zero");
+        let plain = default_track(&payload, true).unwrap().unwrap();
+        assert_eq!(plain, b"\x91hvc1\0\0\x02zero");
+        assert_eq!(video(&plain).unwrap().track, None);
+        // Without track 0 the first one is taken.
+        let payload = many(&[(5, b"\0\0\x01five"), (3, b"\0\0\0three")]);
+        assert_eq!(default_track(&payload, true).unwrap().unwrap(), b"\x91hvc1\0\0\x01five");
+    }
+
+    #[test]
+    fn multitrack_one_and_many_codecs() {
+        let one = b"\x96\x00avc1\x00\x01\x64";
+        let plain = default_track(one, true).unwrap().unwrap();
+        assert_eq!(plain, b"\x90avc1\x01\x64");
+        assert_eq!(video(one).unwrap().kind, TagKind::SequenceHeader);
+        assert_eq!(default_track(b"\x96\x00avc1\x01\x01\x64", true), Ok(None));
+        let codecs = b"\x95\x21ac-3\x01\x00\x00\x02abOpus\x00\x00\x00\x01c";
+        let tag = audio(codecs).unwrap();
+        assert_eq!((tag.codec, tag.track), (AudioCodec::Opus, Some(0)));
+        assert_eq!(default_track(codecs, false).unwrap().unwrap(), b"\x91Opusc");
+        assert_eq!(default_track(b"\x91hvc1\0\0\0", true), Ok(None));
+        assert_eq!(default_track(&[0x17, 1, 0, 0, 0], true), Ok(None));
+        assert_eq!(default_track(&[], true), Err(TRUNCATED));
+    }
+
+    #[test]
+    fn multitrack_is_bounded() {
+        let tracks: Vec<(u8, &[u8])> = (0..=255u8).map(|id| (id, b"\0\0\0".as_slice())).collect();
+        assert_eq!(video(&many(&tracks)), Err(TagError::OverLimit("tracks")));
+        assert!(video(&many(&tracks[..TRACKS_PER_MESSAGE_MAX])).is_ok());
+        let whole = many(&[(1, b"\0\0\x01one"), (0, b"\0\0\x02zero")]);
+        for end in 0..whole.len() {
+            // Cut at a border between tracks, the message is a whole one of fewer tracks.
+            assert_eq!(video(&whole[..end]).is_ok(), end == 16, "{end}");
+        }
+        assert_eq!(video(b"\x96\x31hvc1"), Err(TagError::Malformed("multitrack type")));
+        let nested = Err(TagError::Malformed("multitrack in multitrack"));
+        assert_eq!(video(b"\x96\x16hvc1"), nested);
+        assert_eq!(video(b"\x96\x17hvc1"), nested);
+    }
+
+    #[test]
+    fn picker_settles_on_a_track() {
+        let one = b"\x96\x01avc1\x01\0\0\0one";
+        let zero = b"\x96\x01avc1\x00\0\0\0zero";
+        let mut picker = TrackPicker::default();
+        let plain = |body: &[u8]| Picked::Track([b"\x91avc1\0\0\0", body].concat());
+        assert_eq!(picker.pick(one, true), Ok(plain(b"one")));
+        assert_eq!(picker.pick(zero, true), Ok(plain(b"zero")));
+        assert_eq!(picker.pick(one, true), Ok(Picked::Other));
+        // What carries no track id is the default track.
+        let mut picker = TrackPicker::default();
+        assert_eq!(picker.pick(&[0x17, 1, 0, 0, 0], true), Ok(Picked::AsIs));
+        assert_eq!(picker.pick(one, true), Ok(Picked::Other));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_payload_is_survived(mut payload: Vec<u8>, first: u8) {
+            payload.insert(0, first | 0x80);
+            for is_video in [true, false] {
+                if !is_video {
+                    payload[0] = 0x90 | first & 0x0f;
+                }
+                let data = if is_video {
+                    video(&payload).map(|tag| tag.data)
+                } else {
+                    audio(&payload).map(|tag| tag.data)
+                };
+                if let Ok(data) = data {
+                    proptest::prop_assert!(payload.get(data).is_some());
+                }
+                if let Ok(Some(single)) = default_track(&payload, is_video) {
+                    proptest::prop_assert!(single.len() <= payload.len());
+                    proptest::prop_assert_eq!(default_track(&single, is_video), Ok(None));
+                }
+            }
+        }
+    }
+}

@@ -137,3 +137,186 @@ impl Base {
 
 /// A gap longer than a day says nothing to a player any more.
 const RESUME_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(timeline: &mut Timeline, wire: &[u32]) -> Vec<(i64, bool)> {
+        wire.iter()
+            .map(|wire| timeline.map(*wire))
+            .map(|mapped| (mapped.dts, mapped.discontinuity))
+            .collect()
+    }
+
+    fn times(wire: &[u32]) -> Vec<i64> {
+        run(&mut Timeline::new(), wire).into_iter().map(|(dts, _)| dts).collect()
+    }
+
+    #[test]
+    fn a_good_publisher_keeps_its_timestamps() {
+        for first in [0, 5_000, 0x7fff_0000, 0xffff_0000] {
+            let mut timeline = Timeline::new();
+            let mut wire = first;
+            for step in [0, 23, 10, 0, 33, 900, 9_999, 10_000, 1] {
+                wire += step;
+                let mapped = timeline.map(wire);
+                assert_eq!(mapped, Mapped { dts: i64::from(wire), discontinuity: false });
+            }
+        }
+    }
+
+    #[test]
+    fn wraps_at_32_and_at_31_bits() {
+        assert_eq!(
+            times(&[0xffff_ffe0, 0xffff_fff5, 0x0a, 0xffff_ffff, 0x20]),
+            [0xffff_ffe0, 0xffff_fff5, 0x1_0000_000a, 0x1_0000_000a, 0x1_0000_0020]
+        );
+        assert_eq!(
+            times(&[0x7fff_ffe0, 0x7fff_fff5, 0x0a, 0x7fff_ffff, 0x20]),
+            [0x7fff_ffe0, 0x7fff_fff5, 0x8000_000a, 0x8000_000a, 0x8000_0020]
+        );
+        // A publisher of 32 bits passes 2^31 without noticing.
+        assert_eq!(
+            times(&[0x7fff_fff5, 0x8000_000a, 0x8000_0020]),
+            [0x7fff_fff5, 0x8000_000a, 0x8000_0020]
+        );
+    }
+
+    #[test]
+    fn wraps_again_and_again() {
+        let mut timeline = Timeline::new();
+        timeline.map(0);
+        let mut clock = 0i64;
+        for _ in 0..3 * ((1i64 << 31) / 10_000) {
+            clock += 10_000;
+            let wire = (clock & 0x7fff_ffff) as u32;
+            assert_eq!(timeline.map(wire), Mapped { dts: clock, discontinuity: false });
+        }
+        assert!(clock > 3 * ((1 << 31) - 10_000));
+    }
+
+    #[test]
+    fn interleaving_recovers_by_itself() {
+        // Audio arrives up to a second late between video frames.
+        assert_eq!(
+            times(&[1_000, 1_040, 1_010, 1_080, 900, 1_120]),
+            [1_000, 1_040, 1_040, 1_080, 1_080, 1_120]
+        );
+    }
+
+    #[test]
+    fn jumps_become_one_step() {
+        let day = 24 * 3_600_000;
+        let mut timeline = Timeline::new();
+        assert_eq!(
+            run(&mut timeline, &[1_000, 1_000 + day, 1_033 + day]),
+            [(1_000, false), (1_010, true), (1_043, false)]
+        );
+        // An hour back, and from there on.
+        assert_eq!(
+            run(&mut timeline, &[1_066 + day - 3_600_000, 1_100 + day - 3_600_000]),
+            [(1_053, true), (1_087, false)]
+        );
+        // A start from 0 in the middle, as when a publisher loops a file.
+        assert_eq!(run(&mut timeline, &[0, 33]), [(1_097, true), (1_130, false)]);
+    }
+
+    #[test]
+    fn gaps_up_to_ten_seconds_are_kept() {
+        assert_eq!(
+            run(&mut Timeline::new(), &[0, 10_000, 20_001]),
+            [(0, false), (10_000, false), (10_010, true)]
+        );
+    }
+
+    #[test]
+    fn all_zero_stands_still() {
+        assert_eq!(run(&mut Timeline::new(), &[0, 0, 0]), [(0, false); 3]);
+    }
+
+    #[test]
+    fn tracks_that_do_not_jump_together() {
+        // Video jumps a day ahead, audio follows three messages later.
+        let day = 24 * 3_600_000;
+        assert_eq!(
+            run(&mut Timeline::new(), &[990, 1_000, day, 1_023, day + 33, day + 20, day + 66]),
+            [
+                (990, false),
+                (1_000, false),
+                (1_010, true),
+                (1_023, false),
+                (1_043, false),
+                (1_043, false),
+                (1_076, false)
+            ]
+        );
+        // Audio and video with clocks an hour apart go side by side for good.
+        let mut timeline = Timeline::new();
+        let hour = 3_600_000;
+        assert_eq!(timeline.map(0).dts, 0);
+        assert!(timeline.map(hour).discontinuity);
+        for step in 1..1_000u32 {
+            let video = timeline.map(step * 33);
+            assert_eq!(video, Mapped { dts: i64::from(step * 33), discontinuity: false });
+            let audio = timeline.map(hour + step * 33);
+            assert_eq!(audio, Mapped { dts: i64::from(step * 33) + 10, discontinuity: false });
+        }
+    }
+
+    #[test]
+    fn small_steps_back_add_up_to_a_discontinuity() {
+        let wire: Vec<u32> = (0..100).map(|step| 1_000_000 - step * 300).collect();
+        let mapped = run(&mut Timeline::new(), &wire);
+        assert!(mapped.is_sorted_by_key(|(dts, _)| *dts));
+        assert!(mapped.iter().filter(|(_, jump)| *jump).count() > 10);
+        assert_eq!(mapped[4], (1_000_010, true));
+    }
+
+    #[test]
+    fn reconnect_goes_on_after_the_last_output() {
+        let mut timeline = Timeline::new();
+        timeline.reconnect(500);
+        assert_eq!(run(&mut timeline, &[70_000, 70_033]), [(70_000, false), (70_033, false)]);
+        timeline.reconnect(3_000);
+        // The header of the new publisher comes before its first frame.
+        assert_eq!(timeline.map_header(0), 70_033);
+        assert_eq!(run(&mut timeline, &[0, 33]), [(73_033, true), (73_066, false)]);
+        timeline.reconnect(0);
+        assert_eq!(run(&mut timeline, &[33, 66]), [(73_076, true), (73_109, false)]);
+        // The old publisher's clock is forgotten: its next value is a jump like any other.
+        timeline.reconnect(u64::MAX);
+        assert_eq!(timeline.map(5).dts, 73_109 + RESUME_MS_MAX);
+    }
+
+    #[test]
+    fn headers_follow_the_clock_without_driving_it() {
+        let mut timeline = Timeline::new();
+        assert_eq!(timeline.map_header(77), 0);
+        timeline.map(5_000);
+        assert_eq!(timeline.map_header(0), 5_000);
+        assert_eq!(timeline.map_header(5_033), 5_033);
+        assert_eq!(timeline.map(5_033), Mapped { dts: 5_033, discontinuity: false });
+        assert_eq!(timeline.map_header(u32::MAX), 5_033);
+        assert_eq!(timeline.map(5_066), Mapped { dts: 5_066, discontinuity: false });
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_goes_back(steps in proptest::collection::vec((0u8..8, 0u32..=u32::MAX), 0..200)) {
+            let mut timeline = Timeline::new();
+            let (mut wire, mut last) = (0u32, i64::MIN);
+            for (kind, value) in steps {
+                let dts = match kind {
+                    0 => { wire = value; timeline.map(wire).dts }
+                    1 => timeline.map_header(value),
+                    2 => { timeline.reconnect(u64::from(value)); continue }
+                    3 => { wire = wire.wrapping_sub(value % 2_000); timeline.map(wire).dts }
+                    _ => { wire = wire.wrapping_add(value % 100); timeline.map(wire).dts }
+                };
+                proptest::prop_assert!(dts >= last);
+                last = dts;
+            }
+        }
+    }
+}

@@ -262,3 +262,105 @@ pub(super) fn side(pixels: u64, what: &'static str) -> Result<u32, CodecError> {
         _ => Err(CodecError::OverLimit(what)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{tag, unhex};
+
+    fn learn_video(payload: &[u8]) -> String {
+        let tag = tag::video(payload).unwrap();
+        let mut track = VideoTrack::new(tag.codec);
+        assert_eq!(track.learn(&tag, payload), Ok(true));
+        assert_eq!(track.learn(&tag, payload), Ok(false));
+        track.to_string()
+    }
+
+    #[test]
+    fn video_in_words() {
+        let record = "0164001fffe100196764001facd940a02ff9701100000303e90000ea600f183196
+            01000668ebe3cb22c0fdf8f800";
+        let legacy = unhex(&format!("1700000000{record}"));
+        assert_eq!(learn_video(&legacy), "H264 High@3.1 640x360 29.97fps");
+        let enhanced = [b"\x90avc1", unhex(record).as_slice()].concat();
+        assert_eq!(learn_video(&enhanced), "H264 High@3.1 640x360 29.97fps");
+        let av1 = [b"\x90av01".as_slice(), &unhex("81010c000a0b0000000cc4ff6700be0010")].concat();
+        assert_eq!(learn_video(&av1), "AV1 Main@2.1 640x360");
+    }
+
+    #[test]
+    fn vp9_learns_its_size_from_the_keyframe() {
+        let header = [b"\x90vp09".as_slice(), &unhex("0115870202000000")].concat();
+        let frame = [b"\x91vp09".as_slice(), &unhex("a2498342e027f016760638241c184a10")].concat();
+        let mut track = VideoTrack::new(VideoCodec::H264);
+        for (payload, expected) in
+            [(&header, "VP9 Profile 1@2.1"), (&frame, "VP9 Profile 1@2.1 640x360")]
+        {
+            assert_eq!(track.learn(&tag::video(payload).unwrap(), payload), Ok(true));
+            assert_eq!(track.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn audio_in_words() {
+        let cases: [(&[u8], &str); 6] = [
+            (&[0xaf, 0, 0x11, 0x90], "AAC LC 48000Hz stereo"),
+            (&[0x2f, 0xff, 0xfb, 0x90, 0x64], "MP3 44100Hz stereo"),
+            (b"\x90OpusOpusHead\x01\x01\0\0\0\0\0\0\0\0\0", "Opus 48000Hz mono"),
+            (b"\x91ac-3\x0b\x77\x01\x02\x1e\x40\xe1\0", "AC-3 48000Hz 5.1"),
+            (&[0x72, 1, 2], "G.711 A-law 8000Hz mono"),
+            (b"\x90mp4a\x12\x10", "AAC LC 44100Hz stereo"),
+        ];
+        for (payload, expected) in cases {
+            let tag = tag::audio(payload).unwrap();
+            let mut track = AudioTrack::new(tag.codec);
+            assert_eq!(track.learn(&tag, payload), Ok(true), "{expected}");
+            assert_eq!(track.to_string(), expected);
+            assert_eq!(track.learn(&tag, payload), Ok(false), "{expected}");
+        }
+    }
+
+    #[test]
+    fn a_broken_header_leaves_what_is_known() {
+        let good = [0xaf, 0, 0x11, 0x90];
+        let mut track = AudioTrack::new(AudioCodec::Aac);
+        track.learn(&tag::audio(&good).unwrap(), &good).unwrap();
+        let bad = [0xaf, 0, 0x17];
+        assert!(track.learn(&tag::audio(&bad).unwrap(), &bad).is_err());
+        assert_eq!(track.to_string(), "AAC LC 48000Hz stereo");
+        assert_eq!(VideoTrack::new(VideoCodec::H265).to_string(), "H265");
+    }
+
+    #[test]
+    fn frame_rates() {
+        assert_eq!(Fps::from_ticks(30_000, 1_001).unwrap().to_string(), "29.97fps");
+        assert_eq!(Fps::from_ticks(60, 2).unwrap().to_string(), "30fps");
+        assert_eq!(Fps::from_ticks(90_000, 1), None);
+        assert_eq!(Fps::from_ticks(0, 1), None);
+        assert_eq!(Fps::from_ticks(1, 0), None);
+        assert_eq!(Fps::from_ticks(u64::MAX, 1), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_header_is_survived(data: Vec<u8>, codec in 0usize..5) {
+            let codecs = [*b"avc1", *b"hvc1", *b"av01", *b"vp09", *b"vp08"];
+            for first in [0x90, 0x91] {
+                let payload = [&[first], codecs[codec].as_slice(), &data].concat();
+                if let Ok(tag) = tag::video(&payload) {
+                    let _ = VideoTrack::new(tag.codec).learn(&tag, &payload);
+                }
+            }
+            let codecs = [*b"mp4a", *b"Opus", *b"fLaC", *b"ac-3", *b".mp3"];
+            for first in [0x90, 0x91] {
+                let payload = [&[first], codecs[codec].as_slice(), &data].concat();
+                if let Ok(tag) = tag::audio(&payload) {
+                    let _ = AudioTrack::new(tag.codec).learn(&tag, &payload);
+                }
+            }
+            let _ = h264::sps(&[&[0x67], data.as_slice()].concat());
+            let _ = h265::sps(&[&[0x42, 1], data.as_slice()].concat());
+            let _ = aac::adts(&data);
+        }
+    }
+}

@@ -78,3 +78,27 @@ pub fn profile_name(profile: u8) -> &'static str {
 pub fn level(level: u8) -> Option<Level> {
     (level > 0).then_some(Level { major: level / 10, minor: level % 10 })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::unhex;
+
+    #[test]
+    fn record_with_and_without_box_header() {
+        assert_eq!(config(&unhex("010000000115870202000000")), Ok((1, 21)));
+        assert_eq!(config(&unhex("0115870202000000")), Ok((1, 21)));
+        assert_eq!(config(&unhex("0015820202000000")), Ok((0, 21)));
+        assert_eq!(config(&[0, 21]), Err(CodecError::Truncated));
+        assert_eq!(config(&[9; 8]), Err(CodecError::Malformed("vpcC profile")));
+    }
+
+    #[test]
+    fn keyframe_sizes() {
+        assert_eq!(vp9_size(&unhex("a2498342e027f016760638241c184a10")), Ok(Some((640, 360))));
+        assert_eq!(vp8_size(&unhex("909c009d012a8002680100470885")), Ok(Some((640, 360))));
+        assert_eq!(vp8_size(&[0x91]), Ok(None));
+        assert_eq!(vp9_size(&[0x86]), Ok(None));
+        assert!(vp9_size(&[0]).is_err() && vp8_size(&[]).is_err() && vp8_size(&[0x90]).is_err());
+    }
+}

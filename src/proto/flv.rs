@@ -275,3 +275,170 @@ impl TagReader {
 fn be(bytes: &[u8]) -> usize {
     bytes.iter().fold(0, |value, byte| value << 8 | usize::from(*byte))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::http::{ChunkedDecoder, Piece};
+    use crate::proto::ws;
+
+    type Owned = (Kind, u32, Vec<u8>);
+
+    fn sample() -> (Vec<u8>, Vec<Owned>) {
+        let tags = vec![
+            (Kind::Data, 0, b"\x02\0\x0aonMetaData".to_vec()),
+            (Kind::Video, 0, vec![0x17, 0, 0, 0, 0]),
+            (Kind::Audio, 0x00ff_ffff, vec![]),
+            (Kind::Video, 0x0100_0000, vec![7; 700]),
+            (Kind::Audio, 0xffff_fffe, vec![0xaf, 1, 9]),
+        ];
+        let mut bytes = file_header(true, true).to_vec();
+        for (kind, timestamp, body) in &tags {
+            write_tag(&mut bytes, *kind, *timestamp, body);
+        }
+        (bytes, tags)
+    }
+
+    fn drain(reader: &mut TagReader, mut input: &[u8], out: &mut Vec<Owned>) -> Result<(), Error> {
+        while let Some(tag) = reader.poll(&mut input)? {
+            out.push((tag.kind, tag.timestamp, tag.body.to_vec()));
+        }
+        assert!(input.is_empty());
+        Ok(())
+    }
+
+    #[test]
+    fn heads_as_the_format_has_them() {
+        assert_eq!(file_header(true, false), *b"FLV\x01\x04\0\0\0\x09\0\0\0\0");
+        assert_eq!(file_header(false, true)[4], 1);
+        assert_eq!(
+            tag_head(Kind::Video, 0x1234_5678, 0x00ab_cdef),
+            [9, 0xab, 0xcd, 0xef, 0x34, 0x56, 0x78, 0x12, 0, 0, 0]
+        );
+        assert_eq!(previous_tag_size(5), [0, 0, 0, 16]);
+    }
+
+    #[test]
+    fn split_at_every_byte() {
+        let (bytes, tags) = sample();
+        for split in 0..=bytes.len() {
+            let mut reader = TagReader::new();
+            let mut out = Vec::new();
+            drain(&mut reader, &bytes[..split], &mut out).unwrap();
+            drain(&mut reader, &bytes[split..], &mut out).unwrap();
+            assert_eq!(out, tags, "{split}");
+            assert!(reader.at_boundary());
+            assert_eq!(reader.flags(), Some((true, true)));
+        }
+        let mut reader = TagReader::new();
+        let mut out = Vec::new();
+        for byte in &bytes {
+            drain(&mut reader, &[*byte], &mut out).unwrap();
+        }
+        assert_eq!(out, tags);
+    }
+
+    #[test]
+    fn longer_file_header_and_zero_sizes() {
+        let mut bytes = b"FLV\x01\x05\0\0\0\x0cabc\0\0\0\0".to_vec();
+        bytes.extend(tag_head(Kind::Audio, 7, 2));
+        bytes.extend([0xaf, 1, 0, 0, 0, 0]);
+        let mut out = Vec::new();
+        drain(&mut TagReader::new(), &bytes, &mut out).unwrap();
+        assert_eq!(out, [(Kind::Audio, 7, vec![0xaf, 1])]);
+    }
+
+    #[test]
+    fn bad_files_end_the_reading() {
+        let (good, _) = sample();
+        let broken = |at: usize, value: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = value;
+            let mut reader = TagReader::with_limit(1_000);
+            let error = drain(&mut reader, &bytes, &mut Vec::new()).unwrap_err();
+            assert_eq!(reader.poll(&mut [0u8].as_slice()), Err(error));
+            error
+        };
+        assert_eq!(broken(0, b'f'), Error::Malformed("no FLV signature"));
+        assert_eq!(broken(3, 2), Error::Unsupported("a version other than 1"));
+        assert_eq!(broken(8, 8), Error::Malformed("file header size"));
+        assert_eq!(broken(5, 1), Error::Malformed("file header size"));
+        assert_eq!(broken(13, 0), Error::Malformed("tag type"));
+        assert_eq!(broken(13, 0x32), Error::Unsupported("encrypted tags"));
+        assert_eq!(broken(14, 0x10), Error::TooBig(0x10_000d));
+        assert_eq!(broken(13 + 11 + 13 + 3, 1), Error::Malformed("size behind a tag"));
+    }
+
+    #[test]
+    fn a_declared_size_takes_no_memory() {
+        let mut reader = TagReader::new();
+        let mut bytes = file_header(true, true).to_vec();
+        bytes.extend(tag_head(Kind::Video, 0, 0xff_ffff));
+        bytes.extend([0; 100]);
+        assert_eq!(reader.poll(&mut bytes.as_slice()), Ok(None));
+        assert!(reader.held.capacity() < 4_096);
+        assert!(!reader.at_boundary());
+    }
+
+    #[test]
+    fn chunk_heads() {
+        let mut out = [0; FRAMING_HEAD_BYTES_MAX];
+        for (len, head) in [(1, "1\r\n"), (15, "f\r\n"), (16, "10\r\n"), (0xbeef, "beef\r\n")] {
+            let count = framing_head(Framing::Chunked, len, &mut out);
+            assert_eq!(&out[..count], head.as_bytes());
+        }
+        let count = framing_head(Framing::Chunked, usize::MAX, &mut out);
+        assert_eq!(&out[..count], b"ffffffffffffff\r\n");
+        for framing in [Framing::Plain, Framing::Chunked, Framing::WebSocket] {
+            assert_eq!(framing_head(framing, 0, &mut out), 0);
+        }
+        assert_eq!(framing_head(Framing::Plain, 99, &mut out), 0);
+    }
+
+    /// What a player gets back after taking the framing off, for tags of all head sizes.
+    #[test]
+    fn framings_come_off_again() {
+        for len in [1, 110, 111, 125, 126, 4_000, 65_535, 65_536, 70_000] {
+            let run: Vec<u8> = (0..len).map(|index| index as u8).collect();
+            let frame = |framing: Framing| {
+                let mut head = [0; FRAMING_HEAD_BYTES_MAX];
+                let count = framing_head(framing, run.len(), &mut head);
+                [&head[..count], &run, framing.suffix(), framing.end()].concat()
+            };
+            assert_eq!(frame(Framing::Plain), run);
+            let chunked = frame(Framing::Chunked);
+            let (mut input, mut body) = (chunked.as_slice(), Vec::new());
+            let mut decoder = ChunkedDecoder::new();
+            while let Piece::Data(data) = decoder.decode(&mut input).unwrap() {
+                body.extend_from_slice(data);
+            }
+            assert_eq!(decoder.decode(&mut input), Ok(Piece::End));
+            assert_eq!((body, decoder.chunks(), input), (run.clone(), 1, [].as_slice()));
+            let frame = frame(Framing::WebSocket);
+            let mut reader = ws::Reader::new(ws::From::Server, 100_000);
+            let event = reader.poll(&mut frame.as_slice()).unwrap();
+            assert_eq!(event, Some(ws::Event::Message { text: false, data: &run }));
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..400),
+            prefix in 0usize..40,
+            piece in 1usize..50,
+        ) {
+            // A good beginning, so that the tag states are reached.
+            let input = [&sample().0[..prefix], &bytes].concat();
+            let mut whole = Vec::new();
+            let result = drain(&mut TagReader::with_limit(300), &input, &mut whole);
+            let mut pieces = Vec::new();
+            let mut reader = TagReader::with_limit(300);
+            let split = input
+                .chunks(piece)
+                .try_for_each(|piece| drain(&mut reader, piece, &mut pieces));
+            proptest::prop_assert_eq!(result, split);
+            proptest::prop_assert_eq!(whole, pieces);
+        }
+    }
+}

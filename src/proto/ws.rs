@@ -513,3 +513,226 @@ fn opcode(bits: u8) -> Result<Opcode, WsError> {
         _ => Err(WsError::Protocol("opcode")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::http::{parse_request, parse_response};
+    use super::*;
+
+    const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    /// An event, owned.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    enum Seen {
+        Message(bool, Vec<u8>),
+        Ping(Vec<u8>),
+        Pong(Vec<u8>),
+        Close(Option<u16>, String),
+    }
+
+    fn read(from: From, input: &[u8], piece: usize) -> (Vec<Seen>, Result<(), WsError>) {
+        let mut reader = Reader::new(from, 1_000);
+        let mut seen = Vec::new();
+        for mut piece in input.chunks(piece) {
+            loop {
+                seen.push(match reader.poll(&mut piece) {
+                    Ok(None) => break,
+                    Ok(Some(Event::Message { text, data })) => Seen::Message(text, data.to_vec()),
+                    Ok(Some(Event::Ping(data))) => Seen::Ping(data.to_vec()),
+                    Ok(Some(Event::Pong(data))) => Seen::Pong(data.to_vec()),
+                    Ok(Some(Event::Close { code, reason })) => Seen::Close(code, reason.to_owned()),
+                    Err(error) => {
+                        assert_eq!(reader.poll(&mut [0u8].as_slice()), Err(error));
+                        return (seen, Err(error));
+                    }
+                });
+            }
+            assert!(piece.is_empty());
+        }
+        (seen, Ok(()))
+    }
+
+    /// A masked frame with any first byte.
+    fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        client_frame(Opcode::Text, payload, MASK, &mut out);
+        out[0] = first;
+        out
+    }
+
+    fn error_of(input: &[u8]) -> u16 {
+        let codes = [1, input.len().max(1)].map(|piece| {
+            read(From::Client, input, piece).1.map_or_else(WsError::close_code, |()| 0)
+        });
+        assert_eq!(codes[0], codes[1]);
+        codes[0]
+    }
+
+    #[test]
+    fn the_handshake_of_the_rfc() {
+        assert_eq!(accept_key("dGhlIHNhbXBsZSBub25jZQ=="), "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+    }
+
+    #[test]
+    fn both_halves_of_the_handshake_agree() {
+        let nonce = *b"sixteen bytes ok";
+        let bytes = client_request("a.b:8080", "/live/s.flv?x=y", nonce);
+        let request = parse_request(&bytes).unwrap().unwrap().0;
+        assert!(request.wants_websocket());
+        assert_eq!(request.path, "/live/s.flv");
+        let answer = accept(&request).unwrap();
+        let response = parse_response(&answer).unwrap().unwrap().0;
+        assert_eq!(client_accepted(&response, nonce), Ok(()));
+        assert!(client_accepted(&response, [0; 16]).is_err());
+    }
+
+    #[test]
+    fn bad_upgrades() {
+        let good = "GET / HTTP/1.1\r\nHost: a\r\nUpgrade: WebSocket\r\nConnection: keep-alive, \
+            Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+            \r\n";
+        let with = |from: &str, to: &str| {
+            let text = good.replacen(from, to, 1);
+            accept(&parse_request(text.as_bytes()).unwrap().unwrap().0).map(drop)
+        };
+        assert_eq!(with("", ""), Ok(()));
+        assert_eq!(with("GET", "POST"), Err(UpgradeError::NotAnUpgrade));
+        assert_eq!(with("1.1", "1.0"), Err(UpgradeError::NotAnUpgrade));
+        assert_eq!(with(", Upgrade", ""), Err(UpgradeError::NotAnUpgrade));
+        assert_eq!(with("WebSocket\r", "h2c\r"), Err(UpgradeError::NotAnUpgrade));
+        assert_eq!(with("13", "8"), Err(UpgradeError::Version));
+        assert_eq!(with("YzA==", "Yw=="), Ok(()), "no such text, so nothing changes");
+        assert_eq!(with("ZQ==", "ZQ="), Err(UpgradeError::Key));
+        assert_eq!(with("dGhl", "dG l"), Err(UpgradeError::Key));
+        let twice = "Sec-WebSocket-Key: x\r\nSec-WebSocket-Key";
+        assert_eq!(with("Sec-WebSocket-Key", twice), Err(UpgradeError::Key));
+        let response = UpgradeError::Version.response();
+        let response = parse_response(&response).unwrap().unwrap().0;
+        assert_eq!(response.status, 426);
+        assert_eq!(response.header("sec-websocket-version"), Some("13"));
+        let response = UpgradeError::Key.response();
+        assert_eq!(parse_response(&response).unwrap().unwrap().0.status, 400);
+    }
+
+    #[test]
+    fn frames_of_the_rfc() {
+        // RFC 6455 5.7.
+        let hello = [0x81, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58];
+        assert_eq!(
+            read(From::Client, &hello, 3),
+            (vec![Seen::Message(true, b"Hello".to_vec())], Ok(()))
+        );
+        let parts = [0x01, 0x03, 0x48, 0x65, 0x6c, 0x80, 0x02, 0x6c, 0x6f];
+        assert_eq!(
+            read(From::Server, &parts, 1),
+            (vec![Seen::Message(true, b"Hello".to_vec())], Ok(()))
+        );
+        assert_eq!(server_frame(Opcode::Ping, b"Hello"), b"\x89\x05Hello");
+        assert_eq!(pong_frame(b"Hello"), b"\x8a\x05Hello");
+        assert_eq!(server_frame(Opcode::Binary, &[0; 256])[..4], [0x82, 0x7e, 1, 0]);
+        assert_eq!(
+            server_frame(Opcode::Binary, &[0; 65_536])[..10],
+            [0x82, 0x7f, 0, 0, 0, 0, 0, 1, 0, 0]
+        );
+    }
+
+    #[test]
+    fn control_frames_between_parts() {
+        let input = [
+            masked(0x02, b"abc"),
+            masked(0x89, b"p"),
+            masked(0x00, b""),
+            masked(0x8a, b""),
+            masked(0x80, b"de"),
+            masked(0x88, &close_payload(1000, "bye")),
+            b"ignored".to_vec(),
+        ]
+        .concat();
+        let expected = vec![
+            Seen::Ping(b"p".to_vec()),
+            Seen::Pong(vec![]),
+            Seen::Message(false, b"abcde".to_vec()),
+            Seen::Close(Some(1000), "bye".to_owned()),
+        ];
+        for piece in 1..=input.len() {
+            assert_eq!(read(From::Client, &input, piece), (expected.clone(), Ok(())), "{piece}");
+        }
+    }
+
+    #[test]
+    fn protocol_errors_are_1002() {
+        for first in [0xc1, 0xa1, 0x91, 0x83, 0x87, 0x8b, 0x8f, 0x09, 0x08, 0x80, 0x00] {
+            assert_eq!(error_of(&masked(first, b"x")), 1002, "{first:x}");
+        }
+        // Unmasked, and a text within a text.
+        assert_eq!(error_of(b"\x81\x01x"), 1002);
+        assert_eq!(error_of(&[masked(0x01, b"a"), masked(0x81, b"b")].concat()), 1002);
+        // Control frames of 126 bytes, lengths not in their shortest form, and the sign bit.
+        assert_eq!(error_of(&masked(0x89, &[0; 126])), 1002);
+        assert_eq!(error_of(&masked(0x89, &[0; 125])), 0);
+        assert_eq!(error_of(&[0x82, 0xfe, 0, 125, 0, 0, 0, 0]), 1002);
+        assert_eq!(error_of(&[0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0]), 1002);
+        assert_eq!(error_of(&[0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), 1002);
+        // A server that masks is as wrong as a client that does not.
+        assert!(read(From::Server, &masked(0x81, b"x"), 1).1.is_err());
+    }
+
+    #[test]
+    fn close_codes() {
+        let close = |payload: &[u8]| error_of(&masked(0x88, payload));
+        assert_eq!(close(&[]), 0);
+        assert_eq!(close(&[3]), 1002);
+        for code in [1000, 1001, 1003, 1007, 1014, 3000, 4999] {
+            assert_eq!(close(&close_payload(code, "ok")), 0, "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2000, 2999, 5000, 65_535] {
+            assert_eq!(close(&close_payload(code, "")), 1002, "{code}");
+        }
+        assert_eq!(close(&[3, 0xe8, 0xff]), 1007);
+        let long = "é".repeat(100);
+        assert_eq!(close(&close_payload(1000, &long)), 0);
+        assert_eq!(close_frame(1000, &long).len(), 2 + 2 + 122);
+        assert_eq!(close_frame(1001, "gone"), b"\x88\x06\x03\xe9gone");
+    }
+
+    #[test]
+    fn text_is_utf8() {
+        assert_eq!(error_of(&masked(0x81, b"\xce\xba\xff")), 1007);
+        assert_eq!(error_of(&masked(0x82, b"\xff")), 0);
+        // A character may be split between parts.
+        assert_eq!(error_of(&[masked(0x01, b"\xce"), masked(0x80, b"\xba")].concat()), 0);
+        assert_eq!(error_of(&[masked(0x01, b"\xce"), masked(0x80, b"x")].concat()), 1007);
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        // 1 GB declared: refused by the head alone, nothing kept.
+        assert_eq!(error_of(&[0x82, 0xff, 0, 0, 0, 0, 0x40, 0, 0, 0, 1, 2, 3, 4]), 1009);
+        assert_eq!(error_of(&masked(0x82, &[0; 1_001])), 1009);
+        assert_eq!(error_of(&masked(0x82, &[0; 1_000])), 0);
+        // Parts count together.
+        assert_eq!(error_of(&[masked(0x02, &[0; 600]), masked(0x80, &[0; 401])].concat()), 1009);
+        assert_eq!(error_of(&[masked(0x02, &[0; 600]), masked(0x80, &[0; 400])].concat()), 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn messages_come_back(messages: Vec<Vec<u8>>, mask: [u8; 4], piece in 1usize..40) {
+            let mut input = Vec::new();
+            for message in &messages {
+                client_frame(Opcode::Binary, message, mask, &mut input);
+            }
+            let expected: Vec<Seen> =
+                messages.into_iter().map(|message| Seen::Message(false, message)).collect();
+            proptest::prop_assert_eq!(read(From::Client, &input, piece), (expected, Ok(())));
+        }
+
+        #[test]
+        fn any_bytes_in_any_pieces(bytes: Vec<u8>, piece in 1usize..20) {
+            for from in [From::Client, From::Server] {
+                let whole = read(from, &bytes, bytes.len().max(1));
+                proptest::prop_assert_eq!(whole, read(from, &bytes, piece));
+            }
+        }
+    }
+}

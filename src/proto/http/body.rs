@@ -160,3 +160,124 @@ impl ChunkedDecoder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Feeds `input` in pieces; gives the body, whether it ended, and what was left over.
+    fn decode(input: &[u8], piece: usize) -> Result<(Vec<u8>, bool, Vec<u8>), HttpError> {
+        let mut decoder = ChunkedDecoder::new();
+        let (mut body, mut left, mut ended) = (Vec::new(), Vec::new(), false);
+        for mut piece in input.chunks(piece) {
+            loop {
+                match decoder.decode(&mut piece)? {
+                    Piece::Data(data) => {
+                        assert!(!data.is_empty());
+                        body.extend_from_slice(data);
+                    }
+                    Piece::More => {
+                        assert!(piece.is_empty());
+                        break;
+                    }
+                    Piece::End => {
+                        ended = true;
+                        left.extend_from_slice(piece);
+                        break;
+                    }
+                }
+            }
+        }
+        Ok((body, ended, left))
+    }
+
+    #[test]
+    fn whole_bodies_in_any_pieces() {
+        let input =
+            b"5\r\nhello\r\n00A;name=\"v\"\r\n, streams!\r\n0\r\nTrailer: x\r\nY: z\r\n\r\nrest";
+        for piece in 1..=input.len() {
+            let (body, ended, left) = decode(input, piece).unwrap();
+            assert_eq!((body.as_slice(), ended), (b"hello, streams!".as_slice(), true));
+            assert_eq!(left, b"rest");
+        }
+        let (body, ended, _) = decode(b"3\r\nabc\r\n", 3).unwrap();
+        assert_eq!((body.as_slice(), ended), (b"abc".as_slice(), false));
+    }
+
+    #[test]
+    fn framing_is_strict() {
+        for bad in [
+            b"\r\n".as_slice(),
+            b"g\r\n",
+            b"-1\r\n",
+            b"+1\r\n",
+            b"0x1\r\n",
+            b" 1\r\n",
+            b"1 \r\n",
+            b"1\n",
+            b"1\rx",
+            b";x\r\n",
+            b"1;x\n",
+            b"1\r\nab",
+            b"1\r\na\n",
+            b"1\r\na\rx",
+            b"0\r\n\n",
+            b"0\r\nX: y\n",
+            b"0\r\n\rx",
+        ] {
+            for piece in [1, bad.len()] {
+                assert_eq!(decode(bad, piece).unwrap_err().status(), 400, "{bad:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        assert_eq!(decode(b"fffffffffffffffff\r\n", 9), Err(HttpError::BodyTooLong));
+        assert_eq!(decode(b"2000001\r\n", 9), Err(HttpError::BodyTooLong));
+        assert!(decode(b"2000000\r\n", 9).is_ok());
+        let zeros = vec![b'0'; HTTP_CHUNK_LINE_BYTES_MAX + 1];
+        assert_eq!(decode(&zeros, 7).unwrap_err().status(), 400);
+        let mut extension = b"1;".to_vec();
+        extension.extend(vec![b'x'; HTTP_CHUNK_LINE_BYTES_MAX]);
+        assert_eq!(decode(&extension, 7).unwrap_err().status(), 400);
+        let mut trailer = b"0\r\n".to_vec();
+        trailer.extend(b"x: y\r\n".repeat(HTTP_TRAILER_BYTES_MAX));
+        assert_eq!(decode(&trailer, 99), Err(HttpError::HeadTooLarge));
+    }
+
+    #[test]
+    fn an_error_stays() {
+        let mut decoder = ChunkedDecoder::new();
+        let error = decoder.decode(&mut b"x".as_slice()).unwrap_err();
+        assert_eq!(decoder.decode(&mut b"1\r\na\r\n".as_slice()), Err(error));
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_in_any_pieces(
+            text in "[0-9a-fx;\r\n]{0,60}",
+            bytes: Vec<u8>,
+            piece in 1usize..20,
+        ) {
+            for input in [text.as_bytes(), &bytes] {
+                let whole = decode(input, input.len().max(1));
+                let pieces = decode(input, piece);
+                proptest::prop_assert_eq!(whole, pieces);
+            }
+        }
+
+        #[test]
+        fn chunks_come_back(chunks: Vec<Vec<u8>>, piece in 1usize..20) {
+            let mut input = Vec::new();
+            for chunk in chunks.iter().filter(|chunk| !chunk.is_empty()) {
+                input.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                input.extend_from_slice(chunk);
+                input.extend(b"\r\n");
+            }
+            input.extend(b"0\r\n\r\n");
+            let (body, ended, left) = decode(&input, piece).unwrap();
+            proptest::prop_assert_eq!((body, ended, left), (chunks.concat(), true, Vec::new()));
+        }
+    }
+}

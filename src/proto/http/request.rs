@@ -118,13 +118,16 @@ impl Request {
 /// and how many bytes its head takes; a body begins there. An error is final for the connection.
 pub fn parse_request(buf: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
     let Some(range) = head_range(buf)? else { return Ok(None) };
-    let consumed = range.end;
+    let (start, consumed) = (range.start, range.end);
     let mut lines = [httparse::EMPTY_HEADER; HTTP_HEADERS_MAX];
     let mut parsed = httparse::Request::new(&mut lines);
     match parsed.parse(&buf[range]) {
         Ok(httparse::Status::Complete(_)) => {}
         // The head ends in an empty line, so there is nothing to wait for.
         Ok(httparse::Status::Partial) => return Err(HttpError::Malformed("request head")),
+        Err(httparse::Error::Version) if !has_version(&buf[start..]) => {
+            return Err(HttpError::Malformed("request line"));
+        }
         Err(error) => return Err(head_error(error)),
     }
     let (Some(method), Some(target), Some(minor_version)) =
@@ -206,6 +209,15 @@ fn split_target(method: Method, target: &str) -> Result<(Option<&str>, &str, &st
     Ok((Some(host), if path.is_empty() { "/" } else { path }, query))
 }
 
+/// Whether a request line ends in an HTTP version at all, so that 505 is the right answer.
+fn has_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut words = line.split(|byte| *byte == b' ').skip(2);
+    let version = words.next().and_then(|word| word.strip_prefix(b"HTTP/"));
+    matches!(version, Some([major, b'.', minor])
+        if major.is_ascii_digit() && minor.is_ascii_digit() && words.next().is_none())
+}
+
 pub(super) fn head_error(error: httparse::Error) -> HttpError {
     match error {
         httparse::Error::TooManyHeaders => HttpError::HeadTooLarge,
@@ -215,5 +227,178 @@ pub(super) fn head_error(error: httparse::Error) -> HttpError {
         httparse::Error::NewLine => HttpError::Malformed("line end"),
         httparse::Error::Status => HttpError::Malformed("status"),
         httparse::Error::Token => HttpError::Malformed("request line"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::HTTP_HEAD_BYTES_MAX;
+
+    fn parse(text: &str) -> Result<Request, HttpError> {
+        let result = parse_request(text.as_bytes());
+        // No shorter input may be taken for a whole request, or for a bad one that is good.
+        if let Ok(Some((_, consumed))) = &result {
+            for end in 0..*consumed {
+                assert_eq!(parse_request(&text.as_bytes()[..end]), Ok(None), "{end}");
+            }
+        }
+        result.map(|parsed| parsed.expect("a complete head").0)
+    }
+
+    #[test]
+    fn a_player() {
+        let text = "GET /live/s%20t.flv?vhost=v&token=a%2Bb HTTP/1.1\r\nHost: Example.com:8080\r\n\
+            User-Agent:  Lavf/60 \r\nX-Empty:\r\nConnection: close, x\r\n\r\nrest";
+        let request = parse(text).unwrap();
+        assert_eq!(request.method, Method::Get);
+        assert_eq!(request.path, "/live/s t.flv");
+        assert_eq!(request.query, "vhost=v&token=a%2Bb");
+        assert_eq!((request.param("vhost"), request.param("token")), (Some("v"), Some("a+b")));
+        assert_eq!(request.param("none"), None);
+        assert_eq!(request.host.as_deref(), Some("Example.com:8080"));
+        assert_eq!(request.header("user-agent"), Some("Lavf/60"));
+        assert_eq!(request.header("x-empty"), Some(""));
+        assert!(!request.keep_alive() && !request.has_body() && !request.wants_websocket());
+        let (_, consumed) = parse_request(text.as_bytes()).unwrap().unwrap();
+        assert_eq!(&text[consumed..], "rest");
+    }
+
+    #[test]
+    fn versions_and_keep_alive() {
+        let old = parse("GET / HTTP/1.0\r\n\r\n").unwrap();
+        assert_eq!((old.minor_version, old.host.as_deref(), old.keep_alive()), (0, None, false));
+        assert!(parse("GET / HTTP/1.0\r\nConnection: Keep-Alive\r\n\r\n").unwrap().keep_alive());
+        assert!(parse("GET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().keep_alive());
+        assert_eq!(parse("GET / HTTP/2.0\r\nHost: a\r\n\r\n"), Err(HttpError::Version));
+        let early = parse("\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(early.path, "/");
+    }
+
+    #[test]
+    fn target_forms() {
+        let host = |target: &str| {
+            parse(&format!("GET {target} HTTP/1.1\r\nHost: other\r\n\r\n"))
+                .map(|request| (request.host.unwrap(), request.path, request.query))
+        };
+        let is = |a: &str, b: &str, c: &str| Ok((a.to_owned(), b.to_owned(), c.to_owned()));
+        assert_eq!(host("http://a.b:80/x?y"), is("a.b:80", "/x", "y"));
+        assert_eq!(host("HTTPS://a.b"), is("a.b", "/", ""));
+        assert_eq!(host("http://a?q"), is("a", "/", "q"));
+        assert_eq!(host("/x?http://y"), is("other", "/x", "http://y"));
+        for bad in ["http://", "http:///x", "http://u@a/x", "ftp://a/x", "a.b:80", "*", "/x#y"] {
+            assert_eq!(host(bad).unwrap_err().status(), 400, "{bad}");
+        }
+        let star = parse("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!((star.method, star.path.as_str()), (Method::Options, "*"));
+        assert_eq!(parse("CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err().status(), 501);
+        assert_eq!(parse("get / HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err().status(), 501);
+    }
+
+    #[test]
+    fn bodies() {
+        let post = |lines: &str| parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
+        let length = post("Content-Length: 12\r\n").unwrap();
+        assert_eq!((length.content_length, length.has_body()), (Some(12), true));
+        assert!(!post("Content-Length: 0\r\n").unwrap().has_body());
+        assert!(post("Transfer-Encoding: Chunked\r\n").unwrap().chunked);
+    }
+
+    #[test]
+    fn smuggling_is_refused() {
+        let heads = [
+            "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+            "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\nContent-Length: 1\r\n",
+            "Content-Length: 1\r\ncontent-length: 2\r\n",
+            "Content-Length: 1, 1\r\n",
+            "Content-Length: -1\r\n",
+            "Content-Length: +1\r\n",
+            "Content-Length: 0x10\r\n",
+            "Content-Length: 1 1\r\n",
+            "Content-Length:\r\n",
+            "Content-Length: 18446744073709551616\r\n",
+            "Content-Length : 1\r\n",
+            " Content-Length: 1\r\n",
+            "X: 1\r\n folded: 2\r\n",
+            "X: 1\r\n\tfolded\r\n",
+            "X: 1\nY: 2\r\n",
+            "X: 1\rY: 2\r\n",
+            "X: \0\r\n",
+            "X: a\x01b\r\n",
+            "X\0: 1\r\n",
+            ": 1\r\n",
+            "no colon\r\n",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+            "Host: b\r\n",
+            "H\u{f6}st: b\r\n",
+        ];
+        for lines in heads {
+            let error = parse(&format!("POST / HTTP/1.1\r\nHost: a\r\n{lines}\r\n")).unwrap_err();
+            assert_eq!(error.status(), 400, "{lines:?}: {error}");
+        }
+        for coding in ["gzip, chunked", "identity", "chunked, chunked", "xchunked", "\x0bchunked"] {
+            let text = format!("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {coding}\r\n\r\n");
+            let status = parse(&text).unwrap_err().status();
+            assert!(status == 501 || status == 400, "{coding}");
+        }
+        for head in [
+            "GET / HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+            "GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "GET  / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1 \r\nHost: a\r\n\r\n",
+            "GET /\r\nHost: a\r\n\r\n",
+            "GET /../x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /%00 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "\x16\x03\x01\x02\0\x01\0\x01\r\n\r\n",
+        ] {
+            assert_eq!(parse(head).unwrap_err().status(), 400, "{head:?}");
+        }
+    }
+
+    #[test]
+    fn bare_line_feeds_are_refused_at_once() {
+        // Before the head is complete, so that nobody waits for an end that cannot come.
+        assert_eq!(parse_request(b"GET / HTTP/1.0\n\n").unwrap_err().status(), 400);
+        assert_eq!(parse_request(b"GET / HTTP/1.0\r\n\r"), Ok(None));
+        assert_eq!(parse_request(b"GET / HTTP/1.0\rX").unwrap_err().status(), 400);
+        assert_eq!(parse_request(b""), Ok(None));
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        let endless = vec![b'a'; HTTP_HEAD_BYTES_MAX + 1];
+        assert_eq!(parse_request(&endless), Err(HttpError::HeadTooLarge));
+        assert_eq!(parse_request(&endless[1..]), Ok(None));
+        let lines = |count: usize| {
+            parse(&format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count)))
+        };
+        assert!(lines(HTTP_HEADERS_MAX - 1).is_ok());
+        assert_eq!(lines(HTTP_HEADERS_MAX), Err(HttpError::HeadTooLarge));
+        let target = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(9_000));
+        assert_eq!(parse(&target), Err(HttpError::TargetTooLong));
+        // A long body behind a good head is none of the head's business.
+        let mut long = b"POST / HTTP/1.0\r\n\r\n".to_vec();
+        long.extend(vec![b'\n'; 100_000]);
+        assert_eq!(parse_request(&long).unwrap().unwrap().1, 19);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_survived(bytes: Vec<u8>, text in "[ -~\r\n]{0,80}") {
+            let _ = parse_request(&bytes);
+            for target in [text.as_str(), &text.replace(' ', "")] {
+                let head = format!("GET /{target} HTTP/1.1\r\nHost: a\r\n\r\n");
+                if let Ok(Some((request, consumed))) = parse_request(head.as_bytes()) {
+                    proptest::prop_assert!(consumed <= head.len());
+                    proptest::prop_assert!(request.path.starts_with('/'));
+                    proptest::prop_assert!(!request.path.chars().any(char::is_control));
+                }
+            }
+        }
     }
 }

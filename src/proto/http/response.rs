@@ -179,3 +179,94 @@ pub fn parse_response(buf: &[u8]) -> Result<Option<(Response, usize)>, HttpError
     };
     Ok(Some((response, consumed)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::http::parse_request;
+
+    #[test]
+    fn heads_come_back() {
+        let bytes = ResponseHead::new(200)
+            .header("Content-Type", "video/x-flv")
+            .header("Transfer-Encoding", "chunked")
+            .finish();
+        let (response, consumed) = parse_response(&bytes).unwrap().unwrap();
+        assert_eq!(consumed, bytes.len());
+        assert_eq!((response.status, response.minor_version), (200, 1));
+        assert!(response.chunked && response.content_length.is_none());
+        assert_eq!(response.header("content-type"), Some("video/x-flv"));
+        assert_eq!(response.header("server"), Some("ringcast"));
+        for end in 0..bytes.len() {
+            assert_eq!(parse_response(&bytes[..end]), Ok(None));
+        }
+        let bytes = ResponseHead::with_version(0, 404).body(b"gone");
+        let (response, consumed) = parse_response(&bytes).unwrap().unwrap();
+        assert_eq!((response.status, response.minor_version), (404, 0));
+        assert_eq!((response.content_length, &bytes[consumed..]), (Some(4), b"gone".as_slice()));
+    }
+
+    #[test]
+    fn nothing_begins_a_new_line() {
+        let value = "x\r\nSet-Cookie: a\0\x7f\n\ny";
+        let bytes = ResponseHead::new(302).header("Location", value).finish();
+        let (response, consumed) = parse_response(&bytes).unwrap().unwrap();
+        assert_eq!((response.headers.len(), consumed), (2, bytes.len()));
+        assert_eq!(response.header("location"), Some("xSet-Cookie: ay"));
+    }
+
+    #[test]
+    fn errors_are_whole_answers() {
+        for (error, status) in [
+            (HttpError::Malformed("x"), 400),
+            (HttpError::HeadTooLarge, 431),
+            (HttpError::TargetTooLong, 414),
+            (HttpError::BodyTooLong, 413),
+            (HttpError::NotImplemented("x"), 501),
+            (HttpError::Version, 505),
+        ] {
+            let bytes = super::error(error);
+            let (response, consumed) = parse_response(&bytes).unwrap().unwrap();
+            assert_eq!(response.status, status);
+            assert_eq!(response.content_length, Some((bytes.len() - consumed) as u64));
+            assert_eq!(response.header("connection"), Some("close"));
+            assert_ne!(reason(status), "Unknown");
+        }
+    }
+
+    #[test]
+    fn cors_answers_pages_only() {
+        let request = |lines: &str| {
+            let text = format!("OPTIONS /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
+            parse_request(text.as_bytes()).unwrap().unwrap().0
+        };
+        let names = |request: &Request| {
+            let bytes = ResponseHead::new(200).cors(request).finish();
+            let response = parse_response(&bytes).unwrap().unwrap().0;
+            (
+                response.header("access-control-allow-origin").map(str::to_owned),
+                response.header("access-control-allow-private-network").map(str::to_owned),
+                response.headers.len(),
+            )
+        };
+        assert_eq!(names(&request("")), (None, None, 1));
+        let page = request("Origin: http://x\r\n");
+        assert_eq!(names(&page), (Some("*".to_owned()), None, 8));
+        let local = request("Origin: http://x\r\nAccess-Control-Request-Private-Network: true\r\n");
+        assert_eq!(names(&local), (Some("*".to_owned()), Some("true".to_owned()), 9));
+    }
+
+    #[test]
+    fn bad_responses() {
+        for text in [
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 20 OK\r\n\r\n",
+            "HTTP/1.1\r\n\r\n",
+            "RTSP/1.0 200 OK\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\r\n",
+            "HTTP/1.1 200 OK\nX: a\r\n\r\n",
+        ] {
+            assert!(parse_response(text.as_bytes()).is_err(), "{text:?}");
+        }
+    }
+}

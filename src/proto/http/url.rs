@@ -123,3 +123,80 @@ pub fn host_name(host: &str) -> String {
     };
     name.to_ascii_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths() {
+        assert_eq!(decode_path("/live/stream.flv").unwrap(), "/live/stream.flv");
+        assert_eq!(decode_path("/a%20b/%C3%A9+").unwrap(), "/a b/é+");
+        // Decoded once: what is left is text, not another code.
+        assert_eq!(decode_path("/%2541").unwrap(), "/%41");
+        for bad in [
+            "",
+            "live",
+            "/a/../b",
+            "/..",
+            "/%2e%2e/x",
+            "/.%2E",
+            "/.",
+            "/a%2fb",
+            "/a%5cb",
+            "/a\\b",
+            "/%00",
+            "/a%0d%0ab",
+            "/%7f",
+            "/%",
+            "/%4",
+            "/%zz",
+            "/%c0%ae",
+            "/%ff",
+            "/%c2%85",
+        ] {
+            assert!(decode_path(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn queries() {
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            parse_query("vhost=a.b&token=x%3Dy%26z+1&flag&&=v&bad=%zz%").unwrap(),
+            [
+                pair("vhost", "a.b"),
+                pair("token", "x=y&z 1"),
+                pair("flag", ""),
+                pair("", "v"),
+                pair("bad", "%zz%")
+            ]
+        );
+        assert_eq!(parse_query("").unwrap(), []);
+        assert!(parse_query(&"a&".repeat(HTTP_QUERY_PARAMS_MAX)).is_ok());
+        assert!(parse_query(&"a&".repeat(HTTP_QUERY_PARAMS_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn encoding_comes_back() {
+        let text = "a b/é?&=%\r\n~";
+        let encoded = percent_encode(text);
+        assert_eq!(encoded, "a%20b%2F%C3%A9%3F%26%3D%25%0D%0A~");
+        assert_eq!(percent_decode(encoded.as_bytes(), false).unwrap(), text.as_bytes());
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a.b", "a.b:80", "127.0.0.1:8080", "[::1]", "[::1]:8080", "a_b-c", "a:"] {
+            assert!(valid_host(good), "{good}");
+        }
+        for bad in [
+            "", ":80", "a b", "a/b", "a@b", "a:b", "a:1:2", "a:99999", "a:+1", "[::1", "[x]", "[]",
+            "[::1]x", "a\0", "é",
+        ] {
+            assert!(!valid_host(bad), "{bad}");
+        }
+        assert_eq!(host_name("LIVE.Example:8080"), "live.example");
+        assert_eq!(host_name("[::1]:80"), "::1");
+    }
+}
