@@ -64,8 +64,8 @@ pub fn config(data: &[u8]) -> Result<Config, CodecError> {
     Ok(config)
 }
 
-/// GASpecificConfig (4.4.1) for the channels of a free layout, and the extension behind it, by which
-/// SBR is signalled so that old decoders do not see it.
+/// GASpecificConfig (4.4.1) for the channels of a free layout, and the extension behind it, by
+/// which SBR is signalled so that old decoders do not see it.
 fn tail(bits: &mut Bits<'_>, layout: u32, config: &mut Config) -> Result<(), CodecError> {
     if !matches!(config.object_type, 1..=4 | 6 | 7 | 17 | 19..=23) {
         return Ok(());

@@ -1,4 +1,5 @@
-//! AC-3 and E-AC-3: the start of a frame (ETSI TS 102 366 4.4 and E.1.3). Neither has a sequence header.
+//! AC-3 and E-AC-3: the start of a frame (ETSI TS 102 366 4.4 and E.1.3). Neither has a sequence
+//! header.
 
 use super::bits::{Bits, CodecError};
 

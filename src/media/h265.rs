@@ -208,8 +208,8 @@ fn skip_scaling_lists(bits: &mut Bits<'_>) -> Result<(), CodecError> {
     Ok(())
 }
 
-/// H.265 7.3.7 for all sets. Each may be written as a difference to the one before it, so the number of
-/// pictures in that one is kept.
+/// H.265 7.3.7 for all sets. Each may be written as a difference to the one before it, so the
+/// number of pictures in that one is kept.
 fn skip_short_term_sets(bits: &mut Bits<'_>) -> Result<(), CodecError> {
     let mut before = 0;
     for set in 0..bits.ue_max(64, "short-term sets")? {

@@ -1,12 +1,14 @@
 //! What flows through the server, independent of any protocol: names, tags, codecs, time.
 //!
-//! Everything here is pure: bytes in, facts out. The facts are for logs, the API and metadata; media
-//! is passed through as it came, and a header that this module cannot read never stops a stream.
+//! Everything here is pure: bytes in, facts out. The facts are for logs, the API and metadata;
+//! media is passed through as it came, and a header that this module cannot read never stops a
+//! stream.
 
 pub mod aac;
 pub mod ac3;
 pub mod av1;
 pub mod bits;
+pub mod codec;
 pub mod h264;
 pub mod h265;
 pub mod mp3;

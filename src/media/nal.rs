@@ -22,8 +22,8 @@ pub fn rbsp(nal: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The NAL units of an Annex B byte stream, without start codes and trailing zeros. Bytes before the
-/// first start code are left out.
+/// The NAL units of an Annex B byte stream, without start codes and trailing zeros. Bytes before
+/// the first start code are left out.
 pub fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut starts = memmem::find_iter(data, START_CODE).map(|at| at + START_CODE.len());
     let mut next = starts.next();
@@ -38,8 +38,8 @@ pub fn annex_b(data: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|nal| !nal.is_empty())
 }
 
-/// The NAL units of a frame as FLV and MP4 carry it, each behind its length in `size` bytes (1 to 4).
-/// Ends at the first length that points behind the data, which it reports.
+/// The NAL units of a frame as FLV and MP4 carry it, each behind its length in `size` bytes (1 to
+/// 4). Ends at the first length that points behind the data, which it reports.
 pub fn length_prefixed(data: &[u8], size: u8) -> impl Iterator<Item = Result<&[u8], CodecError>> {
     let size = usize::from(size.clamp(1, 4));
     let mut rest = data;

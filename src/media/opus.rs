@@ -35,7 +35,8 @@ pub struct FlacInfo {
     pub sample_bits: u8,
 }
 
-/// Reads a FLAC STREAMINFO block (RFC 9639 8.2): bare, behind its block header, or behind `fLaC` too.
+/// Reads a FLAC STREAMINFO block (RFC 9639 8.2): bare, behind its block header, or behind `fLaC`
+/// too.
 pub fn flac_info(data: &[u8]) -> Result<FlacInfo, CodecError> {
     let data = data.strip_prefix(b"fLaC").unwrap_or(data);
     let info = match data {

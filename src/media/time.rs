@@ -6,14 +6,14 @@
 //! 1. The first frame of a stream keeps its own timestamp. From then on the output equals the input
 //!    for as long as the publisher behaves, whatever the distance from zero.
 //! 2. A wire timestamp is read as the value nearest to the frame before it, modulo 2^32, or modulo
-//!    2^31 for publishers that keep 31 bits. The output does not wrap; its low 32 (31) bits are what
-//!    the publisher sent.
-//! 3. A step forward of up to 10 s is a gap and is kept. A step back of up to 1 s is audio and video
-//!    interleaved out of order: the frame is given the last output's time, the frames after it
-//!    keep their own. So the output never goes back, and it recovers by itself.
-//! 4. Any other step is a discontinuity: the frame comes 10 ms after the last output, and the frames
-//!    that follow keep their distance to it. The base before it is remembered, because audio and
-//!    video seldom jump in the same message: stragglers of the old base are still placed by it.
+//!    2^31 for publishers that keep 31 bits. The output does not wrap; its low 32 (31) bits are
+//!    what the publisher sent.
+//! 3. A step forward of up to 10 s is a gap and is kept. A step back of up to 1 s is audio and
+//!    video interleaved out of order: the frame is given the last output's time, the frames after
+//!    it keep their own. So the output never goes back, and it recovers by itself.
+//! 4. Any other step is a discontinuity: the frame comes 10 ms after the last output, and the
+//!    frames that follow keep their distance to it. The base before it is remembered, because audio
+//!    and video seldom jump in the same message: stragglers of the old base are still placed by it.
 //! 5. A publisher that comes back ([`Timeline::reconnect`]) goes on after the last output.
 //!
 //! Sequence headers and metadata often carry timestamp 0 in the middle of a stream, so they do not

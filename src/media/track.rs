@@ -1,7 +1,7 @@
 //! What a track is made of, in words: for logs, the API and metadata.
 //!
-//! Learned from sequence headers, and from the first frames of codecs that have none. What cannot be
-//! read stays unknown; it is never a reason to stop passing media through.
+//! Learned from sequence headers, and from the first frames of codecs that have none. What cannot
+//! be read stays unknown; it is never a reason to stop passing media through.
 
 use std::fmt;
 
@@ -78,9 +78,9 @@ impl VideoTrack {
         VideoTrack { codec, profile: "", level: None, size: None, fps: None }
     }
 
-    /// Takes in what a tag of the track says; `payload` is the body that the tag was read from. Gives
-    /// whether that changed anything. A new codec starts from nothing. On an error the track keeps
-    /// what is known so far.
+    /// Takes in what a tag of the track says; `payload` is the body that the tag was read from.
+    /// Gives whether that changed anything. A new codec starts from nothing. On an error the track
+    /// keeps what is known so far.
     pub fn learn(&mut self, tag: &VideoTag, payload: &[u8]) -> Result<bool, CodecError> {
         let looks = match tag.kind {
             TagKind::SequenceHeader => true,
@@ -189,9 +189,9 @@ impl AudioTrack {
         AudioTrack { codec, profile: "", rate_hz: None, channels: None }
     }
 
-    /// Takes in what a tag of the track says; `payload` is the body that the tag was read from. Gives
-    /// whether that changed anything. A new codec starts from nothing. On an error the track keeps
-    /// what is known so far. Frames are looked at only while something is missing.
+    /// Takes in what a tag of the track says; `payload` is the body that the tag was read from.
+    /// Gives whether that changed anything. A new codec starts from nothing. On an error the track
+    /// keeps what is known so far. Frames are looked at only while something is missing.
     pub fn learn(&mut self, tag: &AudioTag, payload: &[u8]) -> Result<bool, CodecError> {
         let same = self.codec == tag.codec;
         let looks = match tag.kind {

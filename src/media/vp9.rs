@@ -3,8 +3,8 @@
 use super::bits::{Bits, CodecError};
 use super::track::{Level, side};
 
-/// The profile and level (ten times) of a VPCodecConfigurationRecord. Some muxers put the version and
-/// flags of the MP4 box before it, which no record could begin with.
+/// The profile and level (ten times) of a VPCodecConfigurationRecord. Some muxers put the version
+/// and flags of the MP4 box before it, which no record could begin with.
 pub fn config(data: &[u8]) -> Result<(u8, u8), CodecError> {
     let record = data.strip_prefix(&[1, 0, 0, 0]).unwrap_or(data);
     match record {

@@ -1,8 +1,9 @@
-//! FLV (Video File Format 10.1, annex E): file header and tags, both directions, and the three ways in
-//! which a tag goes over HTTP.
+//! FLV (Video File Format 10.1, annex E): file header and tags, both directions, and the three ways
+//! in which a tag goes over HTTP.
 //!
-//! A tag is complete in itself: its framing, its header, its body and its size behind it. So a player
-//! may start at any tag of a feed, after the file header. What is in the body is `media::tag`'s matter.
+//! A tag is complete in itself: its framing, its header, its body and its size behind it. So a
+//! player may start at any tag of a feed, after the file header. What is in the body is
+//! `media::tag`'s matter.
 
 use crate::limits::{FLV_HEADER_BYTES_MAX, FLV_TAG_BYTES_MAX};
 use crate::media::Kind;
@@ -22,8 +23,8 @@ pub fn file_header(has_audio: bool, has_video: bool) -> [u8; FILE_HEADER_BYTES] 
     [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]
 }
 
-/// The header of a tag: `timestamp` in milliseconds, `len` the bytes of its body, of which the format
-/// holds the low 24 bits.
+/// The header of a tag: `timestamp` in milliseconds, `len` the bytes of its body, of which the
+/// format holds the low 24 bits.
 pub fn tag_head(kind: Kind, timestamp: u32, len: u32) -> [u8; TAG_HEAD_BYTES] {
     let [_, l0, l1, l2] = len.to_be_bytes();
     // FLV E.4.1: the eighth to fifteenth bits of time come first, its top eight bits last.
@@ -98,7 +99,8 @@ pub fn framing_head(framing: Framing, len: usize, out: &mut [u8; FRAMING_HEAD_BY
     }
 }
 
-/// Why FLV bytes could not be read. All of these end the reading: there is no way to find the next tag.
+/// Why FLV bytes could not be read. All of these end the reading: there is no way to find the next
+/// tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are not FLV.
@@ -183,8 +185,8 @@ impl TagReader {
         matches!(self.state, State::TagHead) && (self.done || self.held.is_empty())
     }
 
-    /// Takes bytes off the front of `input` and gives the next tag, or `None` when all of `input` is
-    /// taken and the tag is not complete yet. After an error every further call gives it again.
+    /// Takes bytes off the front of `input` and gives the next tag, or `None` when all of `input`
+    /// is taken and the tag is not complete yet. After an error every further call gives it again.
     pub fn poll<'a>(&'a mut self, input: &mut &[u8]) -> Result<Option<Tag<'a>>, Error> {
         loop {
             let want = match self.state {

@@ -1,8 +1,9 @@
 //! WebSocket (RFC 6455): the handshake, frames in both directions, both roles.
 //!
-//! Players send next to nothing: pings, pongs, a close. The server reads their frames strictly, answers
-//! control frames and ignores messages. What the server sends are whole binary frames whose heads are
-//! part of the feed, so only [`server_head`] matters on the per-frame path. No extension is negotiated.
+//! Players send next to nothing: pings, pongs, a close. The server reads their frames strictly,
+//! answers control frames and ignores messages. What the server sends are whole binary frames whose
+//! heads are part of the feed, so only [`server_head`] matters on the per-frame path. No extension
+//! is negotiated.
 
 use std::fmt;
 
@@ -96,7 +97,8 @@ pub enum Opcode {
     Pong = 10,
 }
 
-/// Writes the head of a whole, unmasked frame, and returns how many bytes of `out` it took (2, 4 or 10).
+/// Writes the head of a whole, unmasked frame, and returns how many bytes of `out` it took (2, 4 or
+/// 10).
 pub fn server_head(opcode: Opcode, len: u64, out: &mut [u8; 16]) -> usize {
     out[0] = 0x80 | opcode as u8;
     match len {
@@ -124,7 +126,8 @@ pub fn server_frame(opcode: Opcode, payload: &[u8]) -> Vec<u8> {
     [&head[..count], payload].concat()
 }
 
-/// The server's answer to a ping. A payload beyond 125 bytes cannot come from [`Reader`] and is cut.
+/// The server's answer to a ping. A payload beyond 125 bytes cannot come from [`Reader`] and is
+/// cut.
 pub fn pong_frame(payload: &[u8]) -> Vec<u8> {
     server_frame(Opcode::Pong, &payload[..payload.len().min(CONTROL_BYTES_MAX)])
 }
@@ -153,8 +156,9 @@ pub fn close_payload(code: u16, reason: &str) -> Vec<u8> {
     [&code.to_be_bytes(), &reason.as_bytes()[..end]].concat()
 }
 
-/// The client's request for an upgrade. `target` is path and query as they stand in the request line,
-/// `nonce` 16 random bytes. The values must not come from a peer: they are written as they are.
+/// The client's request for an upgrade. `target` is path and query as they stand in the request
+/// line, `nonce` 16 random bytes. The values must not come from a peer: they are written as they
+/// are.
 pub fn client_request(host: &str, target: &str, nonce: [u8; 16]) -> Vec<u8> {
     let key = STANDARD.encode(nonce);
     format!(
@@ -294,9 +298,9 @@ impl Reader {
         }
     }
 
-    /// Takes bytes off the front of `input` and gives the next event, or `None` when all of `input` is
-    /// taken. After a close everything is taken and nothing comes; after an error every further call
-    /// gives it again.
+    /// Takes bytes off the front of `input` and gives the next event, or `None` when all of `input`
+    /// is taken. After a close everything is taken and nothing comes; after an error every further
+    /// call gives it again.
     pub fn poll<'a>(&'a mut self, input: &mut &[u8]) -> Result<Option<Event<'a>>, WsError> {
         if self.done {
             self.done = false;

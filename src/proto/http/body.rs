@@ -75,8 +75,8 @@ impl ChunkedDecoder {
         self.chunks
     }
 
-    /// Takes bytes off the front of `input` and gives the next piece of the body. Call it until it says
-    /// `More` or `End`. After an error every further call gives it again.
+    /// Takes bytes off the front of `input` and gives the next piece of the body. Call it until it
+    /// says `More` or `End`. After an error every further call gives it again.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Piece<'a>, HttpError> {
         loop {
             match self.state {

@@ -1,8 +1,8 @@
 //! HTTP/1.x as the data plane needs it: request heads in, response heads out, chunked bodies.
 //!
-//! Written for the public internet: whatever two HTTP parsers could read in two ways (RFC 9112 11.2,
-//! request smuggling) is refused. It knows nothing of routes, files or streams. The client half
-//! serves the load tester and the tests.
+//! Written for the public internet: whatever two HTTP parsers could read in two ways (RFC 9112
+//! 11.2, request smuggling) is refused. It knows nothing of routes, files or streams. The client
+//! half serves the load tester and the tests.
 
 pub mod body;
 pub mod request;
@@ -93,7 +93,8 @@ fn digits(value: &[u8]) -> Result<u64, HttpError> {
         .ok_or(HttpError::Malformed("Content-Length"))
 }
 
-/// Finds the end of a head: the count of bytes before `start line`, and up to behind the empty line.
+/// Finds the end of a head: the count of bytes before `start line`, and up to behind the empty
+/// line.
 ///
 /// Refuses what httparse lets pass: line feeds without carriage return and the other way round, and
 /// NUL. `None`: the head is not complete yet.

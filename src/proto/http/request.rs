@@ -114,8 +114,9 @@ impl Request {
     }
 }
 
-/// Reads a request head from the front of `buf`. `None`: more bytes are needed. Otherwise the request
-/// and how many bytes its head takes; a body begins there. An error is final for the connection.
+/// Reads a request head from the front of `buf`. `None`: more bytes are needed. Otherwise the
+/// request and how many bytes its head takes; a body begins there. An error is final for the
+/// connection.
 pub fn parse_request(buf: &[u8]) -> Result<Option<(Request, usize)>, HttpError> {
     let Some(range) = head_range(buf)? else { return Ok(None) };
     let (start, consumed) = (range.start, range.end);

@@ -39,9 +39,10 @@ impl ResponseHead {
         self.header("Content-Length", &length.to_string())
     }
 
-    /// Adds the CORS headers that the vhost setting `crossdomain` asks for, when the request comes from
-    /// a page (it has an `Origin`). SRS: any origin, any method, any header, no credentials; the
-    /// private network header has the name that SRS gives it, beside the one that browsers read.
+    /// Adds the CORS headers that the vhost setting `crossdomain` asks for, when the request comes
+    /// from a page (it has an `Origin`). SRS: any origin, any method, any header, no credentials;
+    /// the private network header has the name that SRS gives it, beside the one that browsers
+    /// read.
     pub fn cors(self, request: &Request) -> ResponseHead {
         if request.header("origin").is_none() {
             return self;
@@ -76,7 +77,8 @@ impl ResponseHead {
     }
 }
 
-/// A whole answer of one plain text line that closes the connection: for errors before and after routing.
+/// A whole answer of one plain text line that closes the connection: for errors before and after
+/// routing.
 pub fn plain(status: u16) -> Vec<u8> {
     let body = format!("{} {}\n", status, reason(status));
     ResponseHead::new(status)

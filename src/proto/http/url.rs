@@ -5,8 +5,8 @@
 use super::HttpError;
 use crate::limits::HTTP_QUERY_PARAMS_MAX;
 
-/// Decodes `%XX`; with `plus` also `+` as a space, as forms write it. `None` if a `%` is not followed by
-/// two hex digits.
+/// Decodes `%XX`; with `plus` also `+` as a space, as forms write it. `None` if a `%` is not
+/// followed by two hex digits.
 pub fn percent_decode(text: &[u8], plus: bool) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
@@ -68,7 +68,8 @@ fn decode_text(raw: &str) -> String {
         .unwrap_or_else(|| raw.to_owned())
 }
 
-/// Writes text so that it can stand in a path or a query: all but letters, digits and `-._~` encoded.
+/// Writes text so that it can stand in a path or a query: all but letters, digits and `-._~`
+/// encoded.
 pub fn percent_encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -84,8 +85,8 @@ pub fn percent_encode(text: &str) -> String {
     out
 }
 
-/// Whether this is a host as a `Host` header has it (RFC 9110 7.2): a name, an IPv4 address or an IPv6
-/// address in brackets, with an optional port.
+/// Whether this is a host as a `Host` header has it (RFC 9110 7.2): a name, an IPv4 address or an
+/// IPv6 address in brackets, with an optional port.
 pub fn valid_host(host: &str) -> bool {
     let (name, port) = match host.strip_prefix('[') {
         Some(rest) => {
