@@ -13,6 +13,7 @@ mod queue;
 mod recv;
 mod registration;
 pub mod ring;
+pub mod sim;
 mod splice;
 mod wake;
 
