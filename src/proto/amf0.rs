@@ -465,3 +465,138 @@ impl<'a> Reader<'a> {
 fn deeper(depth: u32) -> Result<u32, Error> {
     if depth < AMF_DEPTH_MAX { Ok(depth + 1) } else { Err(Error::TooDeep) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(bytes: &[u8]) -> Result<Value, Error> {
+        let mut reader = Reader::new(bytes);
+        let value = reader.value()?;
+        assert!(reader.is_empty());
+        let mut skipped = Reader::new(bytes);
+        assert_eq!(skipped.skip(), Ok(bytes), "skipping reads as far as decoding");
+        Ok(value)
+    }
+
+    #[test]
+    fn every_type() {
+        let object = Object(vec![("a".into(), Value::Boolean(true))]);
+        for (bytes, value) in [
+            (&b"\0\x40\x59\0\0\0\0\0\0"[..], Value::Number(100.0)),
+            (b"\x01\x01", Value::Boolean(true)),
+            (b"\x02\0\x02hi", Value::String("hi".into())),
+            (b"\x03\0\x01a\x01\x01\0\0\x09", Value::Object(object.clone())),
+            (b"\x05", Value::Null),
+            (b"\x06", Value::Undefined),
+            (b"\x0d", Value::Undefined),
+            (b"\x08\0\0\0\x01\0\x01a\x01\x01\0\0\x09", Value::EcmaArray(object.clone())),
+            (b"\x0a\0\0\0\x02\x05\x06", Value::StrictArray(vec![Value::Null, Value::Undefined])),
+            (b"\x0b\x3f\xf0\0\0\0\0\0\0\xff\xc4", Value::Date(1.0, -60)),
+            (b"\x0c\0\0\0\x02hi", Value::String("hi".into())),
+            (b"\x0f\0\0\0\x03<x>", Value::String("<x>".into())),
+            (b"\x10\0\x01C\0\x01a\x01\x01\0\0\x09", Value::Object(object)),
+        ] {
+            assert_eq!(decode(bytes), Ok(value));
+            for cut in 0..bytes.len() {
+                // An object may end with the input between two properties.
+                let cut_value = Reader::new(&bytes[..cut]).value();
+                let closed = matches!(cut_value, Ok(Value::Object(_) | Value::EcmaArray(_)));
+                assert!(closed || cut_value == Err(Error::Truncated), "{bytes:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn encoders_that_miscount_or_leave_out_the_end() {
+        let object = Object(vec![("a".into(), Value::Null)]);
+        assert_eq!(
+            decode(b"\x08\xff\xff\xff\xff\0\x01a\x05\0\0\x09"),
+            Ok(Value::EcmaArray(object.clone()))
+        );
+        assert_eq!(decode(b"\x08\0\0\0\0\0\x01a\x05"), Ok(Value::EcmaArray(object)));
+    }
+
+    #[test]
+    fn text_that_is_not_utf_8() {
+        assert_eq!(decode(b"\x02\0\x03a\xc0\xaf"), Ok(Value::String("a\u{fffd}\u{fffd}".into())));
+        assert_eq!(Reader::new(b"\x02\0\x01\xff").raw_string(), Ok(&b"\xff"[..]));
+    }
+
+    #[test]
+    fn what_is_not_spoken() {
+        for marker in [0x04, 0x07, 0x09, 0x0E, 0x11, 0xFF] {
+            let bytes = [marker, 0, 0, 0, 0];
+            assert_eq!(Reader::new(&bytes).value(), Err(Error::UnsupportedMarker(marker)));
+            assert_eq!(Reader::new(&bytes).skip(), Err(Error::UnsupportedMarker(marker)));
+        }
+        assert_eq!(Reader::new(b"\x05").number(), Err(Error::UnexpectedType(5)));
+        assert_eq!(Reader::new(b"\x05").string(), Err(Error::UnexpectedType(5)));
+    }
+
+    #[test]
+    fn depth_and_number_are_bounded() {
+        let nest = |levels: u32, opening: &[u8]| {
+            let mut bytes = opening.repeat(levels as usize);
+            bytes.push(marker::NULL);
+            bytes
+        };
+        for opening in [&b"\x03\0\x01a"[..], b"\x08\0\0\0\x01\0\x01a", b"\x0a\0\0\0\x01"] {
+            assert!(Reader::new(&nest(AMF_DEPTH_MAX, opening)).value().is_ok());
+            for levels in [AMF_DEPTH_MAX + 1, 10_000] {
+                let bytes = nest(levels, opening);
+                assert_eq!(Reader::new(&bytes).value(), Err(Error::TooDeep));
+                assert_eq!(Reader::new(&bytes).skip(), Err(Error::TooDeep));
+            }
+        }
+        let mut bytes = b"\x0a\xff\xff\xff\xff".to_vec();
+        bytes.resize(70_000, marker::NULL);
+        assert_eq!(Reader::new(&bytes).value(), Err(Error::TooMany));
+        assert_eq!(Reader::new(&bytes).skip(), Err(Error::TooMany));
+    }
+
+    #[test]
+    fn long_texts_become_long_strings() {
+        for len in [65_535, 65_536, 100_000] {
+            let value = Value::String("x".repeat(len));
+            let mut bytes = Vec::new();
+            value.put(&mut bytes);
+            assert_eq!(decode(&bytes), Ok(value));
+        }
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            any::<f64>().prop_filter("NaN is not itself", |n| !n.is_nan()).prop_map(Value::Number),
+            any::<bool>().prop_map(Value::Boolean),
+            ".{0,8}".prop_map(Value::String),
+            Just(Value::Null),
+            Just(Value::Undefined),
+            (-1e15..1e15, any::<i16>()).prop_map(|(ms, zone)| Value::Date(ms, zone)),
+        ];
+        leaf.prop_recursive(6, 64, 6, |inner| {
+            let object = prop::collection::vec((".{0,4}", inner.clone()), 0..6).prop_map(Object);
+            prop_oneof![
+                object.clone().prop_map(Value::Object),
+                object.prop_map(Value::EcmaArray),
+                prop::collection::vec(inner, 0..6).prop_map(Value::StrictArray),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(value in values()) {
+            let mut bytes = Vec::new();
+            value.put(&mut bytes);
+            prop_assert_eq!(decode(&bytes), Ok(value));
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let decoded = Reader::new(&bytes).value().is_ok();
+            prop_assert_eq!(Reader::new(&bytes).skip().is_ok(), decoded);
+        }
+    }
+}

@@ -263,3 +263,178 @@ impl Random {
         bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A C1 whose digest was computed by another implementation (Python's hmac), and the answer it
+    /// has to get for a filling of `index * 3`.
+    struct Vector {
+        schema: Schema,
+        at: usize,
+        digest: &'static str,
+        proof: &'static str,
+    }
+
+    const VECTORS: [Vector; 2] = [
+        Vector {
+            schema: Schema::KeyFirst,
+            at: 930,
+            digest: "c1f8a653abd40fa9c64fd1409605c2605cd0a5f092e8e12fcdbeed20c143cb81",
+            proof: "9b96ced61cda6eb292b7d1cce8eec9a80e57d55e51039c44e75a191544b6cb77",
+        },
+        Vector {
+            schema: Schema::DigestFirst,
+            at: 278,
+            digest: "10a19074a5ce4699edbd7bb14b4519762d742302d4e639d6d47f48fff3ad56f2",
+            proof: "8276660b5b20563396f8b3fe8dfb5ea328c9b622ecd5aba17da894947b8be62a",
+        },
+    ];
+
+    fn hex(text: &str) -> [u8; DIGEST] {
+        std::array::from_fn(|index| u8::from_str_radix(&text[2 * index..][..2], 16).unwrap())
+    }
+
+    fn filling(factor: usize) -> [u8; PART] {
+        std::array::from_fn(|index| (index * factor) as u8)
+    }
+
+    fn c0c1(c0: u8, vector: &Vector) -> Vec<u8> {
+        let mut c1 = filling(7);
+        c1[vector.at..vector.at + DIGEST].copy_from_slice(&hex(vector.digest));
+        [&[c0][..], &c1].concat()
+    }
+
+    fn server() -> ServerHandshake {
+        ServerHandshake::new(0x0102_0304, 5)
+    }
+
+    /// Feeds in pieces; the output, and whether the handshake is over.
+    fn feed(server: &mut ServerHandshake, bytes: &[u8], piece: usize) -> (Vec<u8>, bool) {
+        let (mut output, mut done) = (Vec::new(), false);
+        for mut piece in bytes.chunks(piece) {
+            assert!(!done);
+            done = server.step(&mut piece, &mut output).unwrap();
+            assert!(piece.is_empty());
+        }
+        (output, done)
+    }
+
+    #[test]
+    fn digests_agree_with_another_implementation() {
+        for vector in &VECTORS {
+            let c1 = &c0c1(3, vector)[1..];
+            assert_eq!(digest_at(c1, vector.schema), vector.at);
+            assert_eq!(find_digest(c1, CLIENT_TEXT), Some((vector.schema, hex(vector.digest))));
+            let mut signed = filling(7);
+            sign(&mut signed, vector.schema, CLIENT_TEXT);
+            assert_eq!(signed, c1);
+            let mut s2 = filling(3);
+            answer(&mut s2, SERVER_TEXT, &hex(vector.digest));
+            assert_eq!(s2[PART - DIGEST..], hex(vector.proof));
+        }
+    }
+
+    #[test]
+    fn a_digest_is_answered_by_the_same_schema_whatever_the_version() {
+        for vector in &VECTORS {
+            for (c0, piece) in [(3, 1), (3, 5000), (6, 100)] {
+                let (s, done) = feed(&mut server(), &c0c1(c0, vector), piece);
+                assert!(!done, "C2 is missing");
+                assert_eq!(s.len(), 1 + 2 * PART);
+                assert_eq!(s[..9], [3, 1, 2, 3, 4, 1, 0, 5, 4]);
+                let (s1, s2) = s[1..].split_at(PART);
+                let (schema, _) = find_digest(s1, SERVER_TEXT).unwrap();
+                assert_eq!(schema, vector.schema);
+                let mut expected: [u8; PART] = s2.try_into().unwrap();
+                answer(&mut expected, SERVER_TEXT, &hex(vector.digest));
+                assert_eq!(s2, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_digest_the_parts_are_echoed() {
+        let c1 = filling(7);
+        let bytes = [&[3][..], &c1].concat();
+        let (s, _) = feed(&mut server(), &bytes, 700);
+        assert_eq!(s[..5], [3, 1, 2, 3, 4]);
+        assert_eq!(s[5..9], c1[..4]);
+        assert_eq!(s[1 + PART..], c1);
+        let error = server().step(&mut &[&[6][..], &c1].concat()[..], &mut Vec::new());
+        assert_eq!(error, Err(Unsupported::Version(6).into()));
+    }
+
+    #[test]
+    fn nothing_is_sent_before_c1_and_nothing_is_taken_after_c2() {
+        let bytes = [&[3][..], &filling(7), &[0xEE; PART], b"next"].concat();
+        for split in [1, 1536, 1537, 1538, 3072, 3073] {
+            let (mut server, mut output) = (server(), Vec::new());
+            let (mut first, mut second) = bytes.split_at(split);
+            let done = server.step(&mut first, &mut output).unwrap();
+            assert_eq!(output.is_empty(), split < 1537);
+            assert_eq!(done, split == 3073);
+            if !done {
+                assert!(server.step(&mut second, &mut output).unwrap());
+            }
+            assert_eq!(second, b"next");
+            assert_eq!(output.len(), 1 + 2 * PART);
+        }
+    }
+
+    #[test]
+    fn a_proxy_may_tell_the_address() {
+        let rest = c0c1(3, &VECTORS[1]);
+        for (payload, ip) in [
+            (&[][..], None),
+            (&[9, 9, 9], None),
+            (&[10, 1, 2, 3], Some(Ipv4Addr::new(10, 1, 2, 3))),
+            (&[10, 1, 2, 3, 0, 0, 7, 8], Some(Ipv4Addr::new(10, 1, 2, 3))),
+        ] {
+            let bytes = [&[PROXY, 0, payload.len() as u8][..], payload, &rest].concat();
+            for piece in [1, 2, 5, 1540, 4000] {
+                let mut server = server();
+                let (s, _) = feed(&mut server, &bytes, piece);
+                assert_eq!(server.proxied_ip, ip);
+                assert!(find_digest(&s[1..1 + PART], SERVER_TEXT).is_some());
+            }
+        }
+        let bytes = [&[PROXY, 4, 0][..], &[0; 1024], &rest].concat();
+        assert_eq!(feed(&mut server(), &bytes, 100).0.len(), 1 + 2 * PART);
+        let error = server().step(&mut &[PROXY, 4, 1][..], &mut Vec::new());
+        assert_eq!(error, Err(Limit::ProxyPrefix(1025).into()));
+    }
+
+    #[test]
+    fn the_client_signs_by_schema_1_and_proves_what_it_found() {
+        let mut sent = Vec::new();
+        let mut client = ClientHandshake::new(true, 1, &mut sent);
+        assert_eq!(sent.len(), 1 + PART);
+        assert_eq!(sent[..9], [3, 0, 0, 0, 0, 0x80, 0, 7, 2]);
+        let (schema, _) = find_digest(&sent[1..], CLIENT_TEXT).unwrap();
+        assert_eq!(schema, Schema::DigestFirst);
+        let (reply, _) = feed(&mut server(), &sent, usize::MAX);
+        let mut c2 = Vec::new();
+        assert!(client.step(&mut &reply[..], &mut c2).unwrap());
+        let (_, digest) = find_digest(&reply[1..1 + PART], SERVER_TEXT).unwrap();
+        let mut expected: [u8; PART] = c2[..].try_into().unwrap();
+        answer(&mut expected, CLIENT_TEXT, &digest);
+        assert_eq!(c2, expected);
+    }
+
+    #[test]
+    fn the_client_echoes_servers_without_digests_and_needs_their_version() {
+        for complex in [false, true] {
+            let mut sent = Vec::new();
+            let mut client = ClientHandshake::new(complex, 1, &mut sent);
+            let reply = [&[3][..], &filling(7), &sent[1..], b"next"].concat();
+            let (mut c2, mut input) = (Vec::new(), &reply[..]);
+            assert!(client.step(&mut input, &mut c2).unwrap());
+            assert_eq!((input, &c2[..]), (&b"next"[..], &filling(7)[..]));
+        }
+        let mut client = ClientHandshake::new(false, 1, &mut Vec::new());
+        let error = client.step(&mut &b"HTTP/1.1"[..], &mut Vec::new());
+        assert_eq!(error, Err(Misbehaved::ServerVersion(b'H').into()));
+    }
+}

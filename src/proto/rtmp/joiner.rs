@@ -464,3 +464,243 @@ fn near(a: u32, b: u32) -> bool {
 fn u24(bytes: &[u8]) -> u32 {
     u32::from_be_bytes([0, bytes[0], bytes[1], bytes[2]])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::rtmp::chunk;
+
+    /// csid, type, timestamp, message stream, content.
+    type Whole = (u32, u8, u32, u32, Vec<u8>);
+
+    fn join_into(joiner: &mut Joiner, bytes: &[u8], piece: usize) -> Result<Vec<Whole>, Error> {
+        let mut messages = Vec::new();
+        for mut piece in bytes.chunks(piece) {
+            while let Some(joined) = joiner.next(&mut piece)? {
+                let payload = match joined.payload {
+                    Payload::Borrowed(bytes) => bytes.to_vec(),
+                    Payload::Assembled => joiner.assembled().to_vec(),
+                };
+                let id = joined.message_stream_id;
+                messages.push((joined.csid, joined.type_id, joined.timestamp, id, payload));
+            }
+            assert!(piece.is_empty());
+        }
+        Ok(messages)
+    }
+
+    /// Joins in pieces of several sizes, which must not matter.
+    #[track_caller]
+    fn join(bytes: &[u8]) -> Result<Vec<Whole>, Error> {
+        let whole = join_into(&mut Joiner::new(), bytes, usize::MAX);
+        for piece in [1, 2, 3, 5, 17, 130] {
+            assert_eq!(join_into(&mut Joiner::new(), bytes, piece), whole, "pieces of {piece}");
+        }
+        whole
+    }
+
+    fn times(bytes: &[u8]) -> Vec<u32> {
+        join(bytes).unwrap().into_iter().map(|(_, _, time, _, _)| time).collect()
+    }
+
+    #[test]
+    fn basic_headers_of_one_two_and_three_bytes() {
+        let message = b"\0\0\x05\0\0\x02\x09\x01\0\0\0hi";
+        let mut bytes = Vec::new();
+        for basic in [&[2][..], &[63], &[0, 0], &[0, 255], &[1, 0, 1], &[1, 255, 255], &[1, 0, 0]] {
+            bytes.extend_from_slice(basic);
+            bytes.extend_from_slice(message);
+        }
+        let expected =
+            [2, 63, 64, 319, 320, 65_599, 64].map(|csid| (csid, 9, 5, 1, b"hi".to_vec()));
+        assert_eq!(join(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn headers_of_all_types() {
+        let mut bytes = b"\x03\0\x03\xe8\0\0\x02\x08\x01\0\0\0aa".to_vec();
+        bytes.extend_from_slice(b"\x43\0\0\x14\0\0\x03\x09bbb");
+        bytes.extend_from_slice(b"\x83\0\0\x0accc");
+        bytes.extend_from_slice(b"\xc3ddd");
+        let expected = vec![
+            (3, 8, 1000, 1, b"aa".to_vec()),
+            (3, 9, 1020, 1, b"bbb".to_vec()),
+            (3, 9, 1030, 1, b"ccc".to_vec()),
+            (3, 9, 1040, 1, b"ddd".to_vec()),
+        ];
+        assert_eq!(join(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn type_3_after_type_0_adds_the_timestamp_again() {
+        assert_eq!(times(b"\x03\0\0\x64\0\0\x01\x08\x01\0\0\0a\xc3b\xc3c"), [100, 200, 300]);
+    }
+
+    #[test]
+    fn a_fresh_chunk_stream_may_open_with_type_1_but_not_2_or_3() {
+        assert_eq!(join(b"\x42\0\0\x05\0\0\x01\x08a"), Ok(vec![(2, 8, 5, 0, b"a".to_vec())]));
+        assert_eq!(join(b"\x82\0\0\x05"), Err(Misbehaved::FirstChunk(2, 2).into()));
+        assert_eq!(join(b"\xc4"), Err(Misbehaved::FirstChunk(4, 3).into()));
+        assert_eq!(join(b"\xc1\xff\xff"), Err(Misbehaved::FirstChunk(65_599, 3).into()));
+    }
+
+    #[test]
+    fn no_message_begins_inside_another() {
+        let mut bytes = chunk::message_head(6, 9, 0, 200, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(&[0; 128]);
+        let with = |header: &[u8]| join(&[&bytes[..], header].concat());
+        let again = chunk::message_head(6, 9, 0, 200, 1);
+        assert_eq!(with(again.as_bytes()), Err(Misbehaved::Interrupted(6).into()));
+        let changed = with(b"\x46\0\0\0\0\0\xc9\x09");
+        assert_eq!(changed, Err(Misbehaved::LengthChanged(6, 200, 201).into()));
+        // Types 1 and 2 with the same length go on with the message.
+        for header in [&b"\x46\0\0\x05\0\0\xc8\x09"[..], b"\x86\0\0\x05"] {
+            let expected = vec![(6, 9, 0, 1, vec![0; 200])];
+            assert_eq!(with(&[header, &[0; 72]].concat()), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn messages_of_several_chunk_streams_interleave() {
+        let mut bytes = chunk::message_head(6, 9, 7, 200, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(&[1; 128]);
+        chunk::write_message(&mut bytes, 128, 7, 8, 8, 1, &[2; 10]);
+        bytes.extend_from_slice(chunk::message_head(4, 18, 9, 300, 1).as_bytes());
+        bytes.extend_from_slice(&[3; 128]);
+        bytes.push(0xC6);
+        bytes.extend_from_slice(&[1; 72]);
+        bytes.push(0xC4);
+        bytes.extend_from_slice(&[3; 128]);
+        bytes.push(0xC4);
+        bytes.extend_from_slice(&[3; 44]);
+        let expected = vec![
+            (7, 8, 8, 1, vec![2; 10]),
+            (6, 9, 7, 1, vec![1; 200]),
+            (4, 18, 9, 1, vec![3; 300]),
+        ];
+        assert_eq!(join(&bytes), Ok(expected));
+    }
+
+    #[test]
+    fn empty_messages_are_dropped_but_count_for_time() {
+        let bytes = b"\x03\0\0\x64\0\0\0\x08\x01\0\0\0\x43\0\0\x01\0\0\x01\x08a";
+        assert_eq!(join(bytes), Ok(vec![(3, 8, 101, 1, b"a".to_vec())]));
+    }
+
+    /// A message of 200 bytes with an extended timestamp, repeated or not in its second chunk.
+    fn extended(time: u32, repeat: &[u8]) -> Vec<u8> {
+        let mut bytes = chunk::message_head(6, 9, time, 200, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(&[5; 128]);
+        bytes.push(0xC6);
+        bytes.extend_from_slice(repeat);
+        bytes.extend_from_slice(&[5; 72]);
+        bytes
+    }
+
+    #[test]
+    fn extended_timestamps_are_repeated_or_not() {
+        for time in [0xFF_FFFFu32, 0x0100_0000, 0x0505_0506, 0x7FFF_FFFF] {
+            let expected = vec![(6, 9, time, 1, vec![5; 200]); 2];
+            // Twice, so that what follows the last chunk is seen to be a header.
+            for repeat in [&time.to_be_bytes()[..], &[]] {
+                assert_eq!(join(&extended(time, repeat).repeat(2)).as_ref(), Ok(&expected));
+            }
+        }
+    }
+
+    #[test]
+    fn timestamps_have_31_bits() {
+        let expected = Ok(vec![(6, 9, 5, 1, vec![5; 200])]);
+        // The repeated one may be masked or not.
+        assert_eq!(join(&extended(0x8000_0005, &0x8000_0005u32.to_be_bytes())), expected);
+        assert_eq!(join(&extended(0x8000_0005, &5u32.to_be_bytes())), expected);
+        let mut bytes = chunk::message_head(3, 8, 0x7FFF_FFF0, 1, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(b"a\x83\0\0\x20b");
+        assert_eq!(times(&bytes), [0x7FFF_FFF0, 0x10]);
+    }
+
+    #[test]
+    fn a_short_rest_is_not_taken_for_a_timestamp() {
+        // One byte of content is left, and the next chunk's header follows it.
+        for filling in [0, 1, 5] {
+            let mut bytes = chunk::message_head(6, 9, 0x0100_0000, 129, 1).as_bytes().to_vec();
+            bytes.extend_from_slice(&[filling; 128]);
+            bytes.extend_from_slice(&[0xC6, filling]);
+            chunk::write_message(&mut bytes, 128, 7, 8, 3, 1, b"next");
+            let expected =
+                vec![(6, 9, 0x0100_0000, 1, vec![filling; 129]), (7, 8, 3, 1, b"next".into())];
+            assert_eq!(join(&bytes), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn extended_differences() {
+        let first = b"\x03\0\x03\xe8\0\0\x01\x08\x01\0\0\0a";
+        // RTMP 5.3.1.3: a difference.
+        let bytes = [&first[..], b"\x43\xff\xff\xff\0\0\x01\x08\x01\0\0\0b"].concat();
+        assert_eq!(times(&bytes), [1000, 0x0100_03E8]);
+        let bytes = [&bytes[..], b"\xc3\x01\0\0\0c"].concat();
+        assert_eq!(times(&bytes)[2], 0x0100_0000, "near the last one: a timestamp");
+        // Encoders that write the timestamp itself.
+        let mut bytes = chunk::message_head(3, 8, 0x0123_0000, 1, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(b"a\x43\xff\xff\xff\0\0\x01\x08\x01\x23\0\x14b");
+        bytes.extend_from_slice(b"\x83\xff\xff\xff\x01\x23\0\x28c\xc3\x01\x23\0\x3cd");
+        assert_eq!(times(&bytes), [0x0123_0000, 0x0123_0014, 0x0123_0028, 0x0123_003C]);
+        // Small differences after an extended timestamp.
+        let mut bytes = chunk::message_head(3, 8, 0x0123_0000, 1, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(b"a\x83\0\0\x14b\xc3c");
+        assert_eq!(times(&bytes), [0x0123_0000, 0x0123_0014, 0x0123_0028]);
+    }
+
+    #[test]
+    fn a_chunk_size_counts_from_the_next_chunk() {
+        let mut joiner = Joiner::new();
+        let mut bytes = chunk::message_head(6, 9, 0, 1000, 1).as_bytes().to_vec();
+        bytes.extend_from_slice(&[1; 128]);
+        assert_eq!(join_into(&mut joiner, &bytes, 7), Ok(vec![]));
+        joiner.set_chunk_size(5000);
+        let bytes = [&[0xC6][..], &[1; 872]].concat();
+        assert_eq!(join_into(&mut joiner, &bytes, 7), Ok(vec![(6, 9, 0, 1, vec![1; 1000])]));
+        joiner.set_chunk_size(1);
+        let mut bytes = Vec::new();
+        chunk::write_message(&mut bytes, 1, 6, 9, 0xFF_FFFF, 1, b"abc");
+        assert_eq!(
+            join_into(&mut joiner, &bytes, 7),
+            Ok(vec![(6, 9, 0xFF_FFFF, 1, b"abc".to_vec())])
+        );
+    }
+
+    #[test]
+    fn unwanted_media_passes_without_being_stored() {
+        let mut joiner = Joiner::new();
+        joiner.set_keep_media(false);
+        let mut bytes = Vec::new();
+        for type_id in [8, 9, 15, 18, 22] {
+            chunk::write_message(&mut bytes, 128, 6, type_id, 0, 1, &[0; 5000]);
+        }
+        chunk::write_message(&mut bytes, 128, 3, 20, 0, 0, &[1; 500]);
+        bytes.extend_from_slice(chunk::message_head(6, 9, 0, 300, 1).as_bytes());
+        bytes.extend_from_slice(&[0; 128]);
+        let expected = vec![(3, 20, 0, 0, vec![1; 500])];
+        assert_eq!(join_into(&mut joiner, &bytes, 100), Ok(expected));
+        // A message that began unwanted stays so.
+        joiner.set_keep_media(true);
+        let mut bytes = [&[0xC6][..], &[0; 128], &[0xC6], &[0; 44]].concat();
+        chunk::write_message(&mut bytes, 128, 6, 9, 0, 1, b"kept");
+        assert_eq!(join_into(&mut joiner, &bytes, 100), Ok(vec![(6, 9, 0, 1, b"kept".to_vec())]));
+        assert!(joiner.memory() <= 2 * RTMP_KEPT_BUFFER_MAX);
+    }
+
+    #[test]
+    fn buffers_follow_what_arrives() {
+        let mut joiner = Joiner::new();
+        joiner.set_chunk_size(0xFF_FFFF);
+        let head = chunk::message_head(6, 9, 0, 0xFF_FFFF, 1);
+        join_into(&mut joiner, head.as_bytes(), usize::MAX).unwrap();
+        assert_eq!(joiner.memory(), 0);
+        join_into(&mut joiner, &[0; 1000], 10).unwrap();
+        assert!(joiner.memory() < 4096);
+        joiner.abort(6);
+        assert_eq!(joiner.memory(), 0);
+    }
+}

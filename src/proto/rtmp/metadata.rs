@@ -41,3 +41,69 @@ fn rewrite_amf(payload: &[u8], server: &str, version: &str) -> Result<Vec<u8>, a
     put::end(&mut out);
     Ok(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::amf0::{Object, Value};
+
+    fn encode(values: &[Value]) -> Vec<u8> {
+        let mut out = Vec::new();
+        values.iter().for_each(|value| value.put(&mut out));
+        out
+    }
+
+    fn properties(properties: &[(&str, Value)]) -> Object {
+        Object(properties.iter().map(|(key, value)| ((*key).into(), value.clone())).collect())
+    }
+
+    #[test]
+    fn duration_goes_and_the_server_comes() {
+        let nested = properties(&[("duration", Value::Number(1.0))]);
+        let before = properties(&[
+            ("duration", Value::Number(60.0)),
+            ("width", Value::Number(1280.0)),
+            ("server", Value::String("other".into())),
+            ("times", Value::StrictArray(vec![Value::Number(0.0), Value::Object(nested.clone())])),
+            ("server_version", Value::Number(1.0)),
+            ("stereo", Value::Boolean(true)),
+        ]);
+        let after = properties(&[
+            ("width", Value::Number(1280.0)),
+            ("times", Value::StrictArray(vec![Value::Number(0.0), Value::Object(nested)])),
+            ("stereo", Value::Boolean(true)),
+            ("server", Value::String("ringcast/1.0".into())),
+            ("server_version", Value::String("1.0".into())),
+        ]);
+        let name = || Value::String(ON_METADATA.into());
+        let expected = encode(&[name(), Value::Object(after)]);
+        for value in [Value::Object(before.clone()), Value::EcmaArray(before)] {
+            let rewritten = rewrite(&encode(&[name(), value]), "ringcast/1.0", "1.0");
+            assert_eq!(rewritten.as_ref(), Ok(&expected));
+        }
+    }
+
+    #[test]
+    fn properties_are_kept_to_the_byte() {
+        // A key and a text that are not UTF-8, and an array without its end.
+        let payload = b"\x02\0\x0aonMetaData\x08\0\0\0\x09\0\x02\xff\xfe\x02\0\x02\xb0\xa1";
+        let rewritten = rewrite(payload, "s", "v").unwrap();
+        let expected = b"\x02\0\x0aonMetaData\x03\0\x02\xff\xfe\x02\0\x02\xb0\xa1\
+            \0\x06server\x02\0\x01s\0\x0eserver_version\x02\0\x01v\0\0\x09";
+        assert_eq!(rewritten, expected);
+    }
+
+    #[test]
+    fn what_is_no_metadata_is_an_error() {
+        for payload in [
+            &b""[..],
+            b"\x02\0\x0aonMetaData",
+            b"\x02\0\x0aonMetaData\x05",
+            b"\x02\0\x0aonMetaData\x03\0\x01a",
+            b"\x02\0\x0aonMetaData\x03\0\x01a\x07\0\0",
+        ] {
+            let error = rewrite(payload, "s", "v").unwrap_err();
+            assert_eq!(error.reason(), "malformed_metadata");
+        }
+    }
+}

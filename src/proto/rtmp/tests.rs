@@ -371,8 +371,11 @@ fn playing() -> Server {
     server
 }
 
-/// What a server has sent: chunk stream, type, message stream, and the AMF0 values or raw bytes.
-fn sent(server: &mut Server, chunk_size: u32) -> Vec<(u32, u8, u32, Vec<Value>, Vec<u8>)> {
+/// Chunk stream, type, message stream, and the AMF0 values or the raw bytes.
+type Sent = (u32, u8, u32, Vec<Value>, Vec<u8>);
+
+/// What a server has sent.
+fn sent(server: &mut Server, chunk_size: u32) -> Vec<Sent> {
     let bytes = std::mem::take(server.output());
     let mut joiner = Joiner::new();
     joiner.set_chunk_size(chunk_size);
@@ -1163,4 +1166,104 @@ fn large_buffers_are_given_back() {
         assert_eq!(joiner.next(&mut input), Ok(None));
         assert!(joiner.memory() <= 2 * crate::limits::RTMP_KEPT_BUFFER_MAX);
     }
+}
+
+/// A client that has shaken hands and sent `connect`.
+fn client_connecting(role: Role) -> Client {
+    let mut client = Client::new(client_options(role));
+    let mut hands = vec![3];
+    hands.extend_from_slice(&[0; 2 * 1536]);
+    assert_eq!(feed_client(&mut client, &hands, 100), [""; 0]);
+    client
+}
+
+/// What a client has sent, by the names of its commands.
+fn calls(client: &mut Client, chunk_size: u32) -> Vec<(String, u32)> {
+    let bytes = std::mem::take(client.output());
+    let mut server = Server::new(server_options());
+    std::mem::swap(server.output(), &mut bytes.clone());
+    let messages = sent(&mut server, chunk_size).into_iter();
+    let commands = messages.filter(|message| message.1 == type_id::COMMAND_AMF0);
+    commands.map(|message| (message.3[0].as_text().unwrap().to_owned(), message.2)).collect()
+}
+
+#[test]
+fn the_client_copes_with_unusual_servers() {
+    let mut client = client_connecting(Role::Play);
+    client.output().drain(..2 * 1536 + 1);
+    assert_eq!(calls(&mut client, 128), [("connect".to_owned(), 0)]);
+    let mut bytes = Vec::new();
+    control(&mut bytes, type_id::SET_CHUNK_SIZE, &7u32.to_be_bytes());
+    let mut result = vec![0];
+    put::string(&mut result, "_result");
+    put::number(&mut result, 1.0);
+    put::null(&mut result);
+    chunk::write_message(&mut bytes, 7, 3, type_id::COMMAND_AMF3, 0, 0, &result);
+    assert_eq!(feed_client(&mut client, &bytes, 3), [""; 0]);
+    assert_eq!(calls(&mut client, 128), [("createStream".to_owned(), 0)]);
+
+    // Message stream 5, an announcement nobody asked for, and media before the status.
+    let mut bytes = Vec::new();
+    let write = |bytes: &mut Vec<u8>, name: &str, tid: f64, arguments: &[Value]| {
+        let mut payload = Vec::new();
+        put::string(&mut payload, name);
+        put::number(&mut payload, tid);
+        arguments.iter().for_each(|argument| argument.put(&mut payload));
+        chunk::write_message(bytes, 7, 3, type_id::COMMAND_AMF0, 0, 0, &payload);
+    };
+    write(&mut bytes, "onBWDone", 0.0, &[Value::Null, number(8192.0)]);
+    write(&mut bytes, "_result", 2.0, &[Value::Null, number(5.0)]);
+    assert_eq!(feed_client(&mut client, &bytes, 3), [""; 0]);
+    assert_eq!(calls(&mut client, 4096), [("play".to_owned(), 5)]);
+    let mut bytes = Vec::new();
+    chunk::write_message(&mut bytes, 7, 6, type_id::VIDEO, 40, 5, b"video one");
+    chunk::write_message(&mut bytes, 7, 6, type_id::VIDEO, 80, 5, b"video two");
+    write(&mut bytes, "onStatus", 0.0, &[Value::Null, object(&[("code", "NetStream.Play.Start")])]);
+    let expected = [
+        "Playing".to_owned(),
+        format!("Video 40 {:?}", hash(b"video one")),
+        format!("Video 80 {:?}", hash(b"video two")),
+        "status NetStream.Play.Start".to_owned(),
+    ];
+    assert_eq!(feed_client(&mut client, &bytes, 11), expected);
+}
+
+#[test]
+fn the_client_tells_refusals_apart() {
+    let error = |name: &str, tid, code: &str| {
+        let mut bytes = Vec::new();
+        let info = object(&[("level", "error"), ("code", code), ("description", "no")]);
+        command(&mut bytes, 3, 0, name, tid, &[Value::Null, info]);
+        bytes
+    };
+    let rejected = "NetConnection.Connect.Rejected";
+    let mut client = client_connecting(Role::Publish);
+    let events = feed_client(&mut client, &error("_error", 1.0, rejected), 9);
+    assert_eq!(events, [format!("refused {rejected}")]);
+
+    let mut client = client_connecting(Role::Publish);
+    let mut bytes = Vec::new();
+    command(&mut bytes, 3, 0, "_result", 1.0, &[Value::Null, Value::Null]);
+    // The server knows no releaseStream; that refuses nothing.
+    bytes.extend(error("_error", 2.0, "NetConnection.Call.Failed"));
+    command(&mut bytes, 3, 0, "_result", 4.0, &[Value::Null, number(1.0)]);
+    bytes.extend(error("onStatus", 0.0, "NetStream.Publish.BadName"));
+    assert_eq!(feed_client(&mut client, &bytes, 9), ["refused NetStream.Publish.BadName"]);
+    assert!(!client.is_running());
+}
+
+#[test]
+fn the_client_answers_pings_and_acknowledges() {
+    let mut client = client_connecting(Role::Play);
+    client.output().clear();
+    let mut bytes = Vec::new();
+    control(&mut bytes, type_id::WINDOW_ACK_SIZE, &100_000u32.to_be_bytes());
+    control(&mut bytes, type_id::USER_CONTROL, &[0, 6, 9, 9, 9, 9]);
+    feed_client(&mut client, &bytes, 9);
+    assert_eq!(client.output()[12..], [0, 7, 9, 9, 9, 9]);
+    client.output().clear();
+    let mut bytes = Vec::new();
+    chunk::write_message(&mut bytes, 128, 6, type_id::VIDEO, 0, 1, &[0; 50_000]);
+    feed_client(&mut client, &bytes, 1000);
+    assert_eq!(client.output()[7], type_id::ACK);
 }
