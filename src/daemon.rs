@@ -11,7 +11,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// Marks the second process.
+/// Marks the second process, with the id of the first: what the server itself starts later
+/// inherits the variable, and is not meant.
 const MARK: &str = "RINGCAST_INTERNAL_BACKGROUND";
 /// The line by which it reports.
 const SERVING: &str = "ringcast: serving in the background";
@@ -49,7 +50,7 @@ pub enum DaemonError {
 /// # Errors
 /// When the system refuses, or when the background process is late.
 pub fn detach(limit: Duration) -> Result<Detached, DaemonError> {
-    if std::env::var_os(MARK).is_some() {
+    if is_second() {
         rustix::process::setsid().map_err(io::Error::from)?;
         return Ok(Detached::Background(Report(())));
     }
@@ -58,6 +59,13 @@ pub fn detach(limit: Duration) -> Result<Detached, DaemonError> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(args);
     start(command, limit).map(Detached::Foreground)
+}
+
+/// True in the process that [`start`] made.
+fn is_second() -> bool {
+    let first = std::env::var(MARK).ok().and_then(|pid| pid.parse::<i32>().ok());
+    let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+    first.is_some() && first == parent
 }
 
 impl Report {
@@ -77,7 +85,7 @@ impl Report {
 
 /// Starts the background process and waits for its report. What it prints before is passed on.
 fn start(mut command: Command, limit: Duration) -> Result<ExitCode, DaemonError> {
-    command.env(MARK, "1").stdin(Stdio::null()).stdout(Stdio::piped());
+    command.env(MARK, std::process::id().to_string()).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut child = command.spawn()?;
     let output = child.stdout.take().expect("it was asked for");
     // Closed without a line: the process has ended.
@@ -139,40 +147,49 @@ mod tests {
         assert!(matches!(late, Err(DaemonError::Late(_))));
     }
 
-    /// Runs as the background half when the test below starts it.
+    /// Where the processes of the test below write what they are.
+    const OUT: &str = "RINGCAST_INTERNAL_OUT";
+
+    /// Runs as the server's command when the test below starts it, and then once more.
     #[test]
-    fn background_half() {
-        if std::env::var_os(MARK).is_none() {
-            return;
+    fn both_processes() {
+        let Some(out) = std::env::var_os(OUT).map(std::path::PathBuf::from) else { return };
+        match detach(Duration::from_secs(20)).unwrap() {
+            Detached::Foreground(code) => {
+                std::fs::write(out.join("foreground"), format!("{code:?}")).unwrap();
+            }
+            Detached::Background(report) => {
+                report.serving().unwrap();
+                println!("into the void");
+                let session = rustix::process::getsid(None).unwrap();
+                let leads = session == rustix::process::getpid();
+                std::fs::write(out.join("background"), leads.to_string()).unwrap();
+            }
         }
-        let Detached::Background(report) = detach(Duration::ZERO).unwrap() else {
-            panic!("the mark was not seen")
-        };
-        let out = std::env::var_os("RINGCAST_INTERNAL_OUT").unwrap();
-        report.serving().unwrap();
-        println!("into the void");
-        let me = rustix::process::getpid();
-        let leads = rustix::process::getsid(None).unwrap() == me;
-        std::fs::write(out, format!("{leads}")).unwrap();
     }
 
     #[test]
-    fn the_real_second_process_leads_its_session() {
+    fn the_command_starts_itself_and_the_second_process_leads_its_session() {
         let out = std::env::temp_dir().join(format!("ringcast-daemon-{}", std::process::id()));
+        std::fs::create_dir_all(&out).unwrap();
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "daemon::tests::background_half", "--nocapture"]);
-        command.env("RINGCAST_INTERNAL_OUT", &out);
-        let code = start(command, Duration::from_secs(20)).unwrap();
-        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
-        let deadline = Instant::now() + Duration::from_secs(20);
-        let leads = loop {
-            match std::fs::read_to_string(&out) {
-                Ok(text) if !text.is_empty() => break text,
-                _ if Instant::now() > deadline => panic!("it went silent"),
-                _ => std::thread::sleep(Duration::from_millis(10)),
+        command.args(["--exact", "daemon::tests::both_processes", "--nocapture"]);
+        let output = command.env(OUT, &out).output().unwrap();
+        let shown = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && shown.contains(SERVING), "{shown}");
+        assert!(!shown.contains("void"), "{shown}");
+        let read = |name| {
+            let deadline = Instant::now() + Duration::from_secs(20);
+            loop {
+                match std::fs::read_to_string(out.join(name)) {
+                    Ok(text) if !text.is_empty() => return text,
+                    _ => assert!(Instant::now() < deadline, "no {name} process"),
+                }
+                std::thread::sleep(Duration::from_millis(10));
             }
         };
-        assert_eq!(leads, "true");
-        std::fs::remove_file(out).unwrap();
+        assert_eq!(read("foreground"), format!("{:?}", ExitCode::SUCCESS));
+        assert_eq!(read("background"), "true");
+        std::fs::remove_dir_all(out).unwrap();
     }
 }

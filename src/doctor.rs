@@ -322,7 +322,7 @@ fn port(setting: &str, addr: ListenAddr) -> Finding {
     match why.kind() {
         io::ErrorKind::AddrInUse => bad(
             "another program listens there; when that is this server, all is well",
-            format!("`ss -ltnp sport = :{}` names it; stop it or change {setting}", addr.port()),
+            format!("`ss -ltnp 'sport = :{}'` names it; stop it or change {setting}", addr.port()),
         ),
         io::ErrorKind::PermissionDenied => bad(
             "ports below net.ipv4.ip_unprivileged_port_start are for privileged programs",
