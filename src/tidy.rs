@@ -86,7 +86,7 @@ fn code_is_tidy() {
     for path in files(&["src", "uring", "bench", "loadtest", "ci", "conf"], |path| {
         let vendored = path.components().any(|part| part.as_os_str() == "vendor");
         let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or("");
-        !vendored && ["rs", "toml", "sh", "py", "js", "css", "html"].contains(&suffix)
+        !vendored && ["rs", "toml", "sh", "py", "js", "css"].contains(&suffix)
     }) {
         check_columns(&path, &mut findings);
     }
@@ -207,6 +207,9 @@ impl SourceFile {
     }
 
     fn check_size(&self, findings: &mut String) {
+        if self.path.ends_with("tests.rs") {
+            return;
+        }
         let own = self.code.find("#[cfg(test)]\nmod tests {").unwrap_or(self.code.len());
         let lines = self.code[..own].lines().count();
         if lines > LINES_MAX {
