@@ -30,6 +30,17 @@ pub fn is_sequence_header(kind: Kind, payload: &[u8]) -> bool {
     }
 }
 
+/// True for the message that says that no more pictures follow.
+fn is_end_of_sequence(kind: Kind, payload: &[u8]) -> bool {
+    let Some(&first) = payload.first() else { return false };
+    kind == Kind::Video
+        && if first & 0x80 != 0 {
+            first & 0x0f == 2
+        } else {
+            matches!(first & 0x0f, 7 | 12) && payload.get(1) == Some(&2)
+        }
+}
+
 /// Settings of a generated stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateOptions {
@@ -386,6 +397,10 @@ impl FlvFile {
             let payload = bytes.slice(body..body + len);
             at = body + len + 4;
             let Some(kind) = Kind::from_type(head[0] & 0x1f) else { continue };
+            if is_end_of_sequence(kind, &payload) {
+                // The loop goes on, and recorders give it a timestamp before the last audio's.
+                continue;
+            }
             let is_header = kind == Kind::Data || is_sequence_header(kind, &payload);
             if tags.is_empty() && is_header {
                 headers.push((kind, payload));
@@ -457,6 +472,7 @@ mod tests {
         tag(9, 10, &[0x17, 1, 0, 0, 0, 1]);
         tag(8, 20, &[0xaf, 1, 2]);
         tag(9, 50, &[0x27, 1, 0, 0, 0, 3]);
+        tag(9, 40, &[0x17, 2, 0, 0, 0]);
         flv.extend_from_slice(&[9, 0, 0, 99]); // torn
         let file = Source::File(Arc::new(FlvFile::parse(flv.into()).unwrap()));
         assert_eq!(file.headers().len(), 1);

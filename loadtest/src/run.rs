@@ -151,19 +151,17 @@ struct Progress {
     quiet: bool,
     terminal: bool,
     seconds: f64,
-    bytes: u64,
     lines: u64,
 }
 
 impl Progress {
     fn new(quiet: bool, seconds: f64) -> Progress {
-        Progress { quiet, terminal: std::io::stderr().is_terminal(), seconds, bytes: 0, lines: 0 }
+        Progress { quiet, terminal: std::io::stderr().is_terminal(), seconds, lines: 0 }
     }
 
     fn show(&mut self, live: &LiveSum, before: &Sample, now: &Sample) {
         let span = (now.t - before.t).max(1e-3);
-        let mbps = live.bytes.saturating_sub(self.bytes) as f64 * 8.0 / 1e6 / span;
-        self.bytes = live.bytes;
+        let mbps = live.bytes as f64 * 8.0 / 1e6;
         self.lines += 1;
         // A log needs less than a terminal: every fifth second.
         if self.quiet || (!self.terminal && self.lines % 5 != 1) {

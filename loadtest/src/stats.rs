@@ -32,6 +32,8 @@ pub enum Reason {
     Connect(i32),
     /// Neither connected nor refused within ten seconds.
     ConnectTimeout,
+    /// Connected, but play or publish was neither accepted nor refused within ten seconds.
+    HandshakeTimeout,
     /// The server closed before play or publish started.
     ClosedInHandshake,
     /// The server closed in mid-play or mid-publish.
@@ -52,6 +54,7 @@ impl std::fmt::Display for Reason {
         match self {
             Reason::Connect(errno) => write!(f, "connect: {}", os(errno)),
             Reason::ConnectTimeout => write!(f, "connect: no answer"),
+            Reason::HandshakeTimeout => write!(f, "handshake: no answer"),
             Reason::ClosedInHandshake => write!(f, "closed by the server in the handshake"),
             Reason::Closed => write!(f, "closed by the server"),
             Reason::Broken(errno) => write!(f, "broken: {}", os(errno)),
@@ -244,7 +247,7 @@ pub struct Live {
     pub playing: AtomicU64,
     /// Publishers that send.
     pub publishing: AtomicU64,
-    /// Media bytes received since the start.
+    /// Media bytes received in the last second.
     pub bytes: AtomicU64,
     /// Disconnects since the start.
     pub disconnects: AtomicU64,

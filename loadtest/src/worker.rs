@@ -491,7 +491,11 @@ impl<D: Driver> Worker<D> {
         match due.action {
             Action::Connect => self.connect(due.peer),
             Action::GiveUp if p.state != State::Active => {
-                self.lost(due.peer, Reason::ConnectTimeout, String::new());
+                let reason = match p.state {
+                    State::Connecting => Reason::ConnectTimeout,
+                    _ => Reason::HandshakeTimeout,
+                };
+                self.lost(due.peer, reason, String::new());
             }
             Action::GiveUp => {}
             Action::Publish => self.publish(due.peer),
@@ -726,6 +730,7 @@ impl<D: Driver> Worker<D> {
         for (state, group) in self.groups.iter_mut().zip(&self.job.groups) {
             let slice = state.stats.slice(second);
             slice.playing = state.playing;
+            let slice_bytes = slice.bytes;
             if let Some(latency) = &slice.latency {
                 p99 = p99.max(latency.value_at_quantile(0.99));
             }
@@ -734,7 +739,7 @@ impl<D: Driver> Worker<D> {
                 What::Publish { .. } => publishing += state.playing,
                 What::Play { .. } => {
                     playing += state.playing;
-                    bytes += state.stats.bytes;
+                    bytes += slice_bytes;
                 }
             }
         }
