@@ -13,8 +13,8 @@ use super::error::Error;
 use super::handshake::ClientHandshake;
 use super::link::Link;
 use super::message::{Message, MessageKind, type_id, user_control};
-use super::metadata::SET_DATA_FRAME;
-use super::server::{PublishKind, find_metadata};
+use super::metadata::{self, SET_DATA_FRAME};
+use super::server::PublishKind;
 use super::{MESSAGE_STREAM_ID, csid};
 use crate::proto::amf0::put;
 
@@ -193,7 +193,7 @@ impl Client {
                 type_id::AUDIO => self.media(MessageKind::Audio),
                 type_id::VIDEO => self.media(MessageKind::Video),
                 type_id::DATA_AMF0 | type_id::DATA_AMF3 if self.receives() => {
-                    match find_metadata(joined.type_id, payload) {
+                    match metadata::find(joined.type_id, payload) {
                         Some(start) => Some(Step::Metadata(start)),
                         None => Some(Step::Media(MessageKind::Data)),
                     }

@@ -54,9 +54,6 @@ pub enum Misbehaved {
     /// `connect` without a tcUrl.
     #[error("connect without tcUrl")]
     NoTcUrl,
-    /// A command where another one had to come.
-    #[error("command before it was allowed")]
-    OutOfOrder,
     /// A server answered the handshake with another version.
     #[error("handshake version {0} from a server")]
     ServerVersion(u8),
@@ -109,7 +106,6 @@ impl Error {
             Error::Misbehaved(Misbehaved::LengthChanged(..)) => "misbehaved_length_changed",
             Error::Misbehaved(Misbehaved::ChunkSize(_)) => "misbehaved_chunk_size",
             Error::Misbehaved(Misbehaved::NoTcUrl) => "misbehaved_no_tc_url",
-            Error::Misbehaved(Misbehaved::OutOfOrder) => "misbehaved_out_of_order",
             Error::Misbehaved(Misbehaved::ServerVersion(_)) => "misbehaved_server_version",
             Error::Unsupported(Unsupported::Version(_)) => "unsupported_version",
             Error::Limit(Limit::ProxyPrefix(_)) => "limit_proxy_prefix",

@@ -1,5 +1,6 @@
 //! Metadata on its way from a publisher to players.
 
+use super::command::amf0_of;
 use super::error::{Error, Malformed};
 use crate::proto::amf0::{self, Reader, put};
 
@@ -7,6 +8,21 @@ use crate::proto::amf0::{self, Reader, put};
 pub const ON_METADATA: &str = "onMetaData";
 /// What publishers put before it to have it stored for players that come later.
 pub const SET_DATA_FRAME: &str = "@setDataFrame";
+
+/// Where metadata begins in a data message, when it is that: at its name, with or without the
+/// request to store it. Other data messages, and the four bytes that FFmpeg sends for a timecode
+/// track, are nothing that players get.
+pub(super) fn find(type_id: u8, payload: &[u8]) -> Option<usize> {
+    let amf0 = amf0_of(type_id, payload);
+    let mut reader = Reader::new(amf0);
+    let mut start = payload.len() - amf0.len();
+    let mut name = reader.raw_string().ok()?;
+    if name == SET_DATA_FRAME.as_bytes() {
+        start = payload.len() - reader.rest().len();
+        name = reader.raw_string().ok()?;
+    }
+    (name == ON_METADATA.as_bytes()).then_some(start)
+}
 
 /// Rewrites metadata for players: without `duration`, which a live stream has not, and with the
 /// `server` and `server_version` that send it.

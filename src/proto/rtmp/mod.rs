@@ -9,6 +9,7 @@
 //! [`crate::proto`]: `poll` eats received bytes up to the next event, `output` holds the bytes to
 //! send. They hold no media: an event borrows its payload from the caller's bytes where it can.
 
+mod aggregate;
 pub mod chunk;
 pub mod client;
 mod command;
@@ -18,6 +19,7 @@ mod joiner;
 mod link;
 pub mod message;
 pub mod metadata;
+mod reply;
 pub mod server;
 #[cfg(test)]
 mod tests;

@@ -11,30 +11,22 @@
 //!                             +------------------------+-------------+
 //! ```
 //!
-//! The replies follow what SRS sends, in its order and on its chunk streams, because encoders have
-//! been made to work with exactly that. Whether a stream may be published or played is not known
+//! Whether a stream may be published or played is not known
 //! here, nor is any error sent for it: the caller closes.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::ops::Range;
 
-use super::chunk::{Payload, write_control};
-use super::command::{self, Builder, Call, CallKind};
-use super::error::{Error, Limit, Malformed};
+use super::MESSAGE_STREAM_ID;
+use super::aggregate::Aggregate;
+use super::chunk::Payload;
+use super::command::{self, Call, CallKind};
+use super::error::{Error, Limit};
 use super::handshake::ServerHandshake;
 use super::link::Link;
 use super::message::{Message, MessageKind, type_id, user_control};
 use super::metadata;
-use super::{MESSAGE_STREAM_ID, csid};
 use crate::limits::{CHUNK_SIZE_MIN, RTMP_CREATE_STREAMS_MAX, RTMP_REPLIES_MAX};
-use crate::proto::amf0::{Object, put};
-
-/// The version of the server software that Flash clients know.
-macro_rules! fms_version {
-    () => {
-        "3,5,3,888"
-    };
-}
+use crate::proto::amf0::{Object, Reader};
 
 /// What a server end is told when its connection is accepted.
 #[derive(Debug, Clone)]
@@ -136,10 +128,10 @@ pub enum Event<'a> {
 /// The server's end of a connection.
 #[derive(Debug)]
 pub struct Server {
-    options: ServerOptions,
+    pub(super) options: ServerOptions,
     /// Gone when it is over.
     handshake: Option<Box<ServerHandshake>>,
-    link: Link,
+    pub(super) link: Link,
     state: State,
     connect: Option<Box<Connect>>,
     proxied_ip: Option<Ipv4Addr>,
@@ -235,7 +227,7 @@ impl Server {
                 type_id::AUDIO => Some(Step::Media(MessageKind::Audio)),
                 type_id::VIDEO => Some(Step::Media(MessageKind::Video)),
                 type_id::DATA_AMF0 | type_id::DATA_AMF3 => {
-                    find_metadata(joined.type_id, self.link.payload(joined.payload))
+                    metadata::find(joined.type_id, self.link.payload(joined.payload))
                         .map(Step::Metadata)
                 }
                 type_id::AGGREGATE => {
@@ -306,52 +298,13 @@ impl Server {
             return;
         };
         self.state = State::Playing;
-        self.stream_control(user_control::STREAM_BEGIN);
-        for (code, description) in [
-            ("NetStream.Play.Reset", "Playing and resetting stream."),
-            ("NetStream.Play.Start", "Started playing stream."),
-        ] {
-            let status = Builder::new("onStatus", 0.0).null().texts(&[
-                ("level", "status"),
-                ("code", code),
-                ("description", description),
-                ("details", "stream"),
-                ("clientid", CLIENT_ID),
-            ]);
-            self.command_out(csid::STREAM, MESSAGE_STREAM_ID, &status);
-        }
-        let mut access = Vec::new();
-        put::string(&mut access, "|RtmpSampleAccess");
-        put::boolean(&mut access, true);
-        put::boolean(&mut access, true);
-        self.link.write(csid::STREAM, type_id::DATA_AMF0, MESSAGE_STREAM_ID, 0, &access);
+        self.play_started();
     }
 
     /// Sends the client elsewhere (SRS: RTMP 302) instead of accepting; then wait a moment for it
     /// to go, and close. `url` names the stream, `tc_url` its app.
     pub fn redirect(&mut self, url: &str, tc_url: &str) {
-        let mut ex = Vec::new();
-        put::object(&mut ex);
-        for (key, text) in [
-            ("level", "error"),
-            ("code", "NetConnection.Connect.Rejected"),
-            ("description", "RTMP 302 Redirect"),
-        ] {
-            put::key(&mut ex, key);
-            put::string(&mut ex, text);
-        }
-        put::key(&mut ex, "ex");
-        put::object(&mut ex);
-        put::key(&mut ex, "code");
-        put::number(&mut ex, 302.0);
-        put::key(&mut ex, "redirect");
-        put::string(&mut ex, tc_url);
-        put::key(&mut ex, "redirect2");
-        put::string(&mut ex, url);
-        put::end(&mut ex);
-        put::end(&mut ex);
-        let status = Builder::new("onStatus", 0.0).null().raw(&ex);
-        self.command_out(csid::STREAM, MESSAGE_STREAM_ID, &status);
+        self.rejected(url, tc_url);
     }
 
     /// What the client said with `connect`.
@@ -529,86 +482,6 @@ impl Server {
             self.buffer_ms = Some(u32::from_be_bytes(*ms));
         }
     }
-
-    /// SRS: window, bandwidth and chunk size come before the result; OBS depends on the latter.
-    fn reply_to_connect(&mut self, object_encoding: f64) {
-        if self.options.out_ack_size > 0 {
-            self.link.write_window(self.options.out_ack_size);
-        }
-        let [a, b, c, d] = PEER_BANDWIDTH.to_be_bytes();
-        let bandwidth = [a, b, c, d, DYNAMIC];
-        write_control(&mut self.link.output, type_id::SET_PEER_BANDWIDTH, &bandwidth);
-        self.link.set_chunk_size(self.options.chunk_size);
-
-        let mut objects = Vec::with_capacity(512);
-        let out = &mut objects;
-        put::object(out);
-        put::key(out, "fmsVer");
-        put::string(out, concat!("FMS/", fms_version!()));
-        put::key(out, "capabilities");
-        put::number(out, 127.0);
-        put::key(out, "mode");
-        put::number(out, 1.0);
-        put::end(out);
-
-        put::object(out);
-        put::key(out, "level");
-        put::string(out, "status");
-        put::key(out, "code");
-        put::string(out, "NetConnection.Connect.Success");
-        put::key(out, "description");
-        put::string(out, "Connection succeeded");
-        put::key(out, "objectEncoding");
-        put::number(out, object_encoding);
-        put::key(out, "data");
-        self.options.put_server_data(out);
-        put::end(out);
-        // SRS: the result carries transaction 1, whatever the call said.
-        let result = Builder::new("_result", 1.0).raw(&objects);
-        self.command_out(csid::COMMAND, 0, &result);
-        self.command_out(csid::COMMAND, 0, &Builder::new("onBWDone", 0.0).null());
-    }
-
-    fn created(&mut self, tid: f64) {
-        let result = Builder::new("_result", tid).null().number(f64::from(MESSAGE_STREAM_ID));
-        self.command_out(csid::COMMAND, 0, &result);
-    }
-
-    fn result_undefined(&mut self, tid: f64, message_stream_id: u32) {
-        let result = Builder::new("_result", tid).null().undefined();
-        self.command_out(csid::COMMAND, message_stream_id, &result);
-    }
-
-    fn result_null(&mut self, tid: f64) {
-        self.command_out(csid::COMMAND, 0, &Builder::new("_result", tid).null().null());
-    }
-
-    /// `onFCPublish` and `onFCUnpublish`, which have no level.
-    fn fc_event(&mut self, name: &str, code: &str, description: &str) {
-        let info = [("code", code), ("description", description)];
-        let event = Builder::new(name, 0.0).null().texts(&info);
-        self.command_out(csid::STREAM, MESSAGE_STREAM_ID, &event);
-    }
-
-    fn on_status(&mut self, code: &str, description: &str, client_id: bool) {
-        let info = [
-            ("level", "status"),
-            ("code", code),
-            ("description", description),
-            ("clientid", CLIENT_ID),
-        ];
-        let info = if client_id { &info[..] } else { &info[..3] };
-        let status = Builder::new("onStatus", 0.0).null().texts(info);
-        self.command_out(csid::STREAM, MESSAGE_STREAM_ID, &status);
-    }
-
-    fn stream_control(&mut self, event: u16) {
-        self.link.write_user_control(event, &MESSAGE_STREAM_ID.to_be_bytes());
-    }
-
-    fn command_out(&mut self, csid: u8, message_stream_id: u32, command: &Builder) {
-        self.link.write(csid, type_id::COMMAND_AMF0, message_stream_id, 0, command.bytes());
-    }
 }
 
 impl Identify {
@@ -623,122 +496,6 @@ impl Identify {
     }
 }
 
-impl ServerOptions {
-    /// Who serves. The keys are those of SRS, whose clients and edges show them in their logs.
-    fn put_server_data(&self, out: &mut Vec<u8>) {
-        put::ecma_array(out, 10);
-        let ip = self.server_ip.to_string();
-        for (key, text) in [
-            ("version", fms_version!()),
-            ("srs_sig", "SRS"),
-            ("srs_server", concat!("ringcast/", env!("CARGO_PKG_VERSION"))),
-            ("srs_license", "MIT"),
-            ("srs_url", "https://github.com/ossrs/srs"),
-            ("srs_version", env!("CARGO_PKG_VERSION")),
-            ("srs_authors", "ringcast"),
-            ("srs_server_ip", &ip),
-        ] {
-            put::key(out, key);
-            put::string(out, text);
-        }
-        put::key(out, "srs_pid");
-        put::number(out, f64::from(self.pid));
-        put::key(out, "srs_id");
-        put::string(out, &self.session_id);
-        put::end(out);
-    }
-}
-
-/// The `clientid` of every status (SRS).
-const CLIENT_ID: &str = "ASAICiss";
-
-/// Bytes a second that the client is told, which no client keeps to.
-const PEER_BANDWIDTH: u32 = 2_500_000;
-
-/// Limit type of SetPeerBandwidth.
-const DYNAMIC: u8 = 2;
-
-/// Where metadata begins in a data message, when it is that: at its name, with or without the
-/// request to store it. Other data messages, and the four bytes that FFmpeg sends for a timecode
-/// track, are nothing that players get.
-pub(super) fn find_metadata(type_id: u8, payload: &[u8]) -> Option<usize> {
-    let amf0 = command::amf0_of(type_id, payload);
-    let mut reader = crate::proto::amf0::Reader::new(amf0);
-    let mut start = payload.len() - amf0.len();
-    let mut name = reader.raw_string().ok()?;
-    if name == metadata::SET_DATA_FRAME.as_bytes() {
-        start = payload.len() - reader.rest().len();
-        name = reader.raw_string().ok()?;
-    }
-    (name == metadata::ON_METADATA.as_bytes()).then_some(start)
-}
-
 fn is_connect(payload: &[u8]) -> bool {
-    crate::proto::amf0::Reader::new(payload).raw_string() == Ok(b"connect")
-}
-
-/// An aggregate message being taken apart (SRS: the timestamps in it count from its first part).
-#[derive(Debug, Default)]
-struct Aggregate {
-    /// A copy: the parts are handed out one by one, and the caller's bytes are gone by then.
-    bytes: Vec<u8>,
-    at: usize,
-    timestamp: u32,
-    /// What to add to the timestamps of the parts.
-    delta: Option<u32>,
-}
-
-#[derive(Debug)]
-struct AggregatePart {
-    kind: MessageKind,
-    timestamp: u32,
-    payload: Range<usize>,
-}
-
-impl Aggregate {
-    const HEAD: usize = 11;
-    const TAIL: usize = 4;
-
-    fn start(&mut self, bytes: &[u8], timestamp: u32) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(bytes);
-        self.at = 0;
-        self.timestamp = timestamp;
-        self.delta = None;
-    }
-
-    fn clear(&mut self) {
-        *self = Aggregate::default();
-    }
-
-    /// The next audio or video message in it.
-    fn next(&mut self) -> Result<Option<AggregatePart>, Error> {
-        while self.at < self.bytes.len() {
-            let rest = &self.bytes[self.at..];
-            let head = rest.get(..Self::HEAD).ok_or(Malformed::Aggregate)?;
-            let len = u32::from_be_bytes([0, head[1], head[2], head[3]]) as usize;
-            // The high byte of the timestamp comes last, as in FLV tags.
-            let time = u32::from_be_bytes([head[7], head[4], head[5], head[6]]);
-            if rest.len() < Self::HEAD + len + Self::TAIL {
-                return Err(Malformed::Aggregate.into());
-            }
-            let start = self.at + Self::HEAD;
-            self.at = start + len + Self::TAIL;
-            let delta = *self.delta.get_or_insert(self.timestamp.wrapping_sub(time));
-            let kind = match head[0] {
-                type_id::AUDIO => MessageKind::Audio,
-                type_id::VIDEO => MessageKind::Video,
-                _ => continue,
-            };
-            if len > 0 {
-                let timestamp = time.wrapping_add(delta) & 0x7FFF_FFFF;
-                let payload = start..start + len;
-                return Ok(Some(AggregatePart { kind, timestamp, payload }));
-            }
-        }
-        if self.bytes.capacity() > 0 {
-            self.clear();
-        }
-        Ok(None)
-    }
+    Reader::new(payload).raw_string() == Ok(b"connect")
 }

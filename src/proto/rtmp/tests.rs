@@ -1179,9 +1179,8 @@ fn client_connecting(role: Role) -> Client {
 
 /// What a client has sent, by the names of its commands.
 fn calls(client: &mut Client, chunk_size: u32) -> Vec<(String, u32)> {
-    let bytes = std::mem::take(client.output());
     let mut server = Server::new(server_options());
-    std::mem::swap(server.output(), &mut bytes.clone());
+    *server.output() = std::mem::take(client.output());
     let messages = sent(&mut server, chunk_size).into_iter();
     let commands = messages.filter(|message| message.1 == type_id::COMMAND_AMF0);
     commands.map(|message| (message.3[0].as_text().unwrap().to_owned(), message.2)).collect()
@@ -1266,4 +1265,28 @@ fn the_client_answers_pings_and_acknowledges() {
     chunk::write_message(&mut bytes, 128, 6, type_id::VIDEO, 0, 1, &[0; 50_000]);
     feed_client(&mut client, &bytes, 1000);
     assert_eq!(client.output()[7], type_id::ACK);
+}
+
+proptest::proptest! {
+    #[test]
+    fn any_bytes_are_served_or_refused(
+        bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..3000),
+        csid in 2u8..10,
+        type_id in 1u8..23,
+        piece in 1usize..500,
+    ) {
+        // Once as chunks, once as the content of a message.
+        let mut message = Vec::new();
+        chunk::write_message(&mut message, 128, csid, type_id, 5, 1, &bytes);
+        for bytes in [&bytes, &message] {
+            for mut server in [shaken(), connected(), publishing(PublishKind::Flash), playing()] {
+                let whole = feed_server(&mut server, bytes, usize::MAX);
+                proptest::prop_assert!(server.output().len() < 100_000);
+                drop(whole);
+            }
+            let pieces = feed_server(&mut publishing(PublishKind::Fmle), bytes, piece);
+            let whole = feed_server(&mut publishing(PublishKind::Fmle), bytes, usize::MAX);
+            proptest::prop_assert_eq!(pieces, whole);
+        }
+    }
 }
