@@ -5,7 +5,7 @@
 //! well, so that a configuration can never lift a bound that the code relies on.
 
 /// Most shards a process starts; a larger `shards` setting is a configuration error.
-pub const SHARDS_MAX: u16 = 256;
+pub const SHARDS_MAX: u16 = 64;
 
 /// Most connections a process can be configured for; more is a configuration error.
 pub const CONNECTIONS_MAX: u32 = 4_000_000;
@@ -50,7 +50,74 @@ pub const LOG_LINES_WAITING: usize = 8_192;
 /// Seconds that `ringcast` with `daemon` on waits for its background process to serve.
 pub const DAEMON_START_SECONDS: u64 = 30;
 
+/// Most streams at a time; one more cannot be published or waited for.
+pub const STREAMS_MAX: usize = 100_000;
+
+/// Most blocks a feed offers; with one more the oldest is let go.
+pub const FEED_BLOCKS_MAX: usize = 512;
+
+/// Newest blocks a feed keeps although no newcomer starts there, for shards late by some turns.
+pub const FEED_BLOCKS_RECENT: u64 = 2;
+
+/// From this many players on, a feed's blocks are sized for sending instead of for memory.
+pub const FEED_LARGE_BLOCK_PLAYERS: u32 = 16;
+
+/// How long a block should last when many players read it, ms: few sends cross its end.
+pub const FEED_LARGE_BLOCK_MS: i64 = 2_000;
+
+/// How long a block should last otherwise, ms: the kept GOP is not rounded up by much.
+pub const FEED_SMALL_BLOCK_MS: i64 = 500;
+
+/// Largest block chosen by bit rate, bytes. Larger ones serve single large messages.
+pub const FEED_BLOCK_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of a block that a message cannot use: its index entries.
+pub const BLOCK_SLACK: usize = 64;
+
+/// Looks (one a second) at which a format must have had no follower before it is closed.
+pub const FEED_UNUSED_TICKS: u32 = 5;
+
+/// Most bytes of one send to a player, so that one completion never stands for too much.
+pub const SEND_BYTES_MAX: u32 = 512 << 10;
+
+/// Most bytes of unparsed input a session keeps while it waits for a decision.
+pub const SESSION_INPUT_MAX: usize = 256 << 10;
+
+/// Most control bytes (replies) waiting for a connection; a peer that asks for more is closed.
+pub const SESSION_OUTPUT_MAX: usize = 256 << 10;
+
+/// Time for a connection to finish its handshake and say what it wants, ms.
+pub const HANDSHAKE_MS_MAX: u64 = 10_000;
+
+/// Time an RTMP connection may spend between two publishes or plays, ms (SRS: 3 minutes).
+pub const RTMP_IDLE_MS_MAX: u64 = 180_000;
+
+/// Time an HTTP connection may be idle between requests, ms.
+pub const HTTP_IDLE_MS_MAX: u64 = 15_000;
+
+/// Time a peer may take to receive a reply that is not media before it is closed, ms.
+pub const REPLY_MS_MAX: u64 = 30_000;
+
+/// Time a player may take to receive what is left when its stream ends, ms.
+pub const DRAIN_MS_MAX: u64 = 5_000;
+
+/// Connections that wait to be accepted, per listener and shard; the kernel may allow fewer.
+pub const BACKLOG: i32 = 4_096;
+
+/// Unsent bytes the kernel may hold per connection (TCP_NOTSENT_LOWAT). Small, so that a player
+/// that falls behind is known to have and its backlog stays in the shared log.
+pub const NOTSENT_LOWAT: u32 = 128 << 10;
+
+/// Letters that wait for a shard; with one more the shard looks at everything instead.
+pub const LETTERS_MAX: usize = 4_096;
+
+/// Streams named in one listing.
+pub const LISTING_MAX: usize = 1_000;
+
 const _: () = {
+    // A set of shards is one machine word in `hub::stream`.
+    assert!(SHARDS_MAX <= 64);
+    assert!(FEED_BLOCKS_RECENT < FEED_BLOCKS_MAX as u64);
     assert!(CHUNK_SIZE_MIN < CHUNK_SIZE_MAX);
     assert!(MEDIA_MEMORY_MIN < MEDIA_MEMORY_AUTO_MAX);
     assert!(MEDIA_MEMORY_AUTO_MAX < MEDIA_MEMORY_MAX);

@@ -3,10 +3,19 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
+use mimalloc::MiMalloc;
 use ringcast::cli::{self, Command, ConfigForm};
-use ringcast::config::{self, Loaded};
-use ringcast::doctor;
+use ringcast::config::{self, Config, Loaded};
+use ringcast::control::{self, demo, serve::Handle};
+use ringcast::daemon::{self, Detached};
+use ringcast::{doctor, limits, log, pidfile};
+
+/// Sessions come and go by the thousand on every shard; their small allocations are where a
+/// general allocator fragments.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
@@ -23,10 +32,8 @@ fn main() -> ExitCode {
         eprintln!("ringcast: warning: {warning}");
     }
     match invocation.command {
-        Command::Serve | Command::Demo => {
-            eprintln!("ringcast: this build cannot serve yet; it has -t, doctor and config");
-            ExitCode::from(cli::EXIT_FAILURE)
-        }
+        Command::Serve => serve(loaded.config, false),
+        Command::Demo => serve(loaded.config, true),
         Command::Test => print(&test_line(&loaded)),
         Command::Config(form) => print(&match form {
             ConfigForm::Toml => config::to_toml(&loaded.config),
@@ -43,6 +50,59 @@ fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Serves until a signal. Every failure is one line that says what to do.
+fn serve(config: Config, demo: bool) -> ExitCode {
+    let mut report = None;
+    if config.daemon {
+        match daemon::detach(Duration::from_secs(limits::DAEMON_START_SECONDS)) {
+            Ok(Detached::Foreground(status)) => return status,
+            Ok(Detached::Background(duty)) => report = Some(duty),
+            Err(error) => return fail(&error),
+        }
+    }
+    if let Err(why) = std::env::set_current_dir(&config.work_dir) {
+        return fail(&format!("cannot change to work_dir {}: {why}", config.work_dir.display()));
+    }
+    // Held until the end: its lock keeps a second server out.
+    let _pid_file = match config.pid.as_os_str().is_empty() {
+        true => None,
+        false => match pidfile::acquire(&config.pid) {
+            Ok(file) => Some(file),
+            Err(error) => return fail(&error),
+        },
+    };
+    let log = match log::start(&config.log) {
+        Ok(log) => log,
+        Err(why) => return fail(&format!("cannot open the log: {why}; check log.file")),
+    };
+    let reopen = log.clone();
+    let on_ready = {
+        let config = config.clone();
+        move |_: &Handle| {
+            if let Some(report) = report {
+                if let Err(why) = report.serving() {
+                    tracing::warn!("cannot leave the terminal: {why}");
+                }
+            }
+            if demo {
+                print(&format!("Playing the test stream {}:\n{}", demo::STREAM, demo::urls(&config)));
+                std::thread::spawn(move || demo::publish(&config));
+            }
+        }
+    };
+    let outcome = control::serve::serve(config, move || reopen.reopen(), on_ready);
+    log.flush();
+    match outcome {
+        Ok(()) => ExitCode::from(cli::EXIT_OK),
+        Err(error) => fail(&error),
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("ringcast: {error}");
+    ExitCode::from(cli::EXIT_FAILURE)
 }
 
 fn test_line(loaded: &Loaded) -> String {

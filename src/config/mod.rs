@@ -34,6 +34,12 @@ impl Config {
     pub fn vhost(&self, _name: &str) -> &Vhost {
         &self.vhost
     }
+
+    /// The vhost that a host name or `vhost=` parameter selects: its own where there is one,
+    /// otherwise the default vhost.
+    pub fn vhost_name(&self, _name: &str) -> &'static str {
+        DEFAULT_VHOST
+    }
 }
 
 /// The merged-write rule of a vhost's players, with `min_latency` taken into account.

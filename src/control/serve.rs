@@ -1,0 +1,406 @@
+//! Starts the shards, watches signals, ends the shards.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use uring::{Arena, ArenaOptions, Driver, ListenOptions, Ring, RingOptions, ZeroCopy};
+
+use crate::config::{self, Config, ListenAddr, Switch};
+use crate::hub::Counters;
+use crate::limits;
+use crate::remux::Registry;
+use crate::shard::gate::Gate;
+use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
+
+use super::summary::Summary;
+
+/// Why serving could not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// io_uring cannot be used; says why and what to do.
+    #[error("{0}; {fix}", fix = .0.fix())]
+    Unavailable(#[from] uring::Unavailable),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {addr} ({setting}): {why}{hint}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The setting it comes from.
+        setting: &'static str,
+        /// What the kernel said.
+        why: io::Error,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Media memory cannot be reserved.
+    #[error("cannot reserve media memory of {bytes} bytes: {why}; lower `media_memory`")]
+    Memory {
+        /// The budget.
+        bytes: u64,
+        /// What the kernel said.
+        why: io::Error,
+    },
+    /// Something else of the system.
+    #[error("{0}: {1}")]
+    System(&'static str, io::Error),
+    /// A shard's ring became unusable, or a shard hit a bug.
+    #[error("shard {0} failed: {1}; please report this")]
+    Shard(usize, String),
+}
+
+/// What runs beside the shards.
+pub struct Handle {
+    /// Letters to the shards.
+    pub post: Post<<Ring as Driver>::Waker>,
+    /// Streams, for listings.
+    pub streams: Arc<Registry>,
+    /// Media memory.
+    pub arena: Arena,
+    /// Counters by shard.
+    pub counters: Vec<Arc<Counters>>,
+    /// Connections now.
+    pub gate: Arc<Gate>,
+    /// The configuration.
+    pub config: Arc<Config>,
+}
+
+/// Serves until a signal says otherwise. `ready` is called when every listener accepts.
+///
+/// # Errors
+/// Nothing could be started, or a shard failed.
+pub fn serve(
+    config: Config,
+    reopen_log: impl Fn() + 'static,
+    ready: impl FnOnce(&Handle),
+) -> Result<(), ServeError> {
+    let config = Arc::new(config);
+    uring::probe()?;
+    let open_files = config::raise_open_files();
+    let (max_connections, note) = config::fit_connections(config.max_connections, open_files);
+    if let Some(note) = note {
+        tracing::warn!("{note}");
+    }
+    let addresses = addresses(&config)?;
+    let arena = arena(&config)?;
+    let shards = shard_count(&config);
+    let post = Post::new(shards);
+    let handle = Handle {
+        post: post.clone(),
+        streams: Arc::new(Registry::default()),
+        arena: arena.clone(),
+        counters: (0..shards).map(|_| Arc::default()).collect(),
+        gate: Arc::default(),
+        config: config.clone(),
+    };
+    let shared = Shared {
+        config: config.clone(),
+        streams: handle.streams.clone(),
+        arena,
+        gate: handle.gate.clone(),
+        max_connections,
+        post,
+    };
+    let (started, starts) = mpsc::channel();
+    let (ended, ends) = tokio::sync::mpsc::channel(usize::from(limits::SHARDS_MAX));
+    let mut threads = Vec::new();
+    for index in 0..shards {
+        let (shared, addresses) = (shared.clone(), addresses.clone());
+        let counters = handle.counters[index].clone();
+        let (started, ended) = (started.clone(), ended.clone());
+        let thread = std::thread::Builder::new().name(format!("shard-{index}"));
+        let thread = thread
+            .spawn(move || {
+                let result = run_shard(index, shared, counters, &addresses, &started);
+                drop(started);
+                // Room for every shard, so this never waits.
+                let _ = ended.try_send((index, result));
+            })
+            .map_err(|why| ServeError::System("cannot start a thread", why))?;
+        threads.push(thread);
+    }
+    drop((started, ended));
+    for _ in 0..shards {
+        match starts.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(error),
+            Err(_) => return Err(ServeError::Shard(0, "it ended while starting".into())),
+        }
+    }
+    tracing::info!(
+        version = crate::version::VERSION,
+        shards,
+        max_connections,
+        media_memory = handle.arena.stats().limit,
+        "serving {}",
+        describe(&addresses)
+    );
+    ready(&handle);
+    tokio_uring::start(watch(handle, ends, reopen_log))?;
+    for thread in threads {
+        // A shard that panicked has reported itself already.
+        let _ = thread.join();
+    }
+    Ok(())
+}
+
+type Ended = (usize, Result<(), ServeError>);
+
+/// Waits for signals and for the shards to end.
+async fn watch(
+    handle: Handle,
+    mut ends: tokio::sync::mpsc::Receiver<Ended>,
+    reopen_log: impl Fn(),
+) -> Result<(), ServeError> {
+    let on = |kind| signal(kind).map_err(|why| ServeError::System("cannot watch signals", why));
+    let mut interrupt: Signal = on(SignalKind::interrupt())?;
+    let mut terminate = on(SignalKind::terminate())?;
+    let mut quit = on(SignalKind::quit())?;
+    let mut reopen = on(SignalKind::user_defined1())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    let mut upgrade = on(SignalKind::user_defined2())?;
+    let mut summary = Summary::new(&handle);
+    let interval = handle.config.summary_interval;
+    let mut running = handle.counters.len();
+    let mut next_summary = Instant::now() + interval;
+    let mut drain_step: Option<(Instant, DrainStep)> = None;
+    loop {
+        let summary_in = next_summary.saturating_duration_since(Instant::now());
+        let drain_in = drain_step.map(|(at, _)| at.saturating_duration_since(Instant::now()));
+        tokio::select! {
+            _ = interrupt.recv() => stop(&handle, "SIGINT"),
+            _ = terminate.recv() => stop(&handle, "SIGTERM"),
+            _ = quit.recv() => {
+                let wait = handle.config.grace_start_wait;
+                tracing::info!(?wait, "SIGQUIT: no more connections after this wait");
+                drain_step.get_or_insert((Instant::now() + wait, DrainStep::CloseListeners));
+            }
+            _ = reopen.recv() => reopen_log(),
+            _ = hangup.recv() => {
+                tracing::warn!("SIGHUP: this version reads its configuration at start only");
+            }
+            _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
+            () = tokio::time::sleep(summary_in), if !interval.is_zero() => {
+                summary.log(&handle);
+                next_summary += interval;
+            }
+            () = tokio::time::sleep(drain_in.unwrap_or_default()), if drain_in.is_some() => {
+                drain_step = match drain_step {
+                    Some((_, DrainStep::CloseListeners)) => {
+                        let limit = handle.config.grace_drain_limit;
+                        tracing::info!(?limit, "listeners closed; players may finish");
+                        handle.post.tell_all(&Letter::Drain);
+                        Some((Instant::now() + limit, DrainStep::Stop))
+                    }
+                    Some((_, DrainStep::Stop)) => {
+                        stop(&handle, "drain limit");
+                        None
+                    }
+                    None => None,
+                };
+            }
+            end = ends.recv() => {
+                let Some((index, result)) = end else { break };
+                running -= 1;
+                if let Err(error) = result {
+                    stop(&handle, "a shard failed");
+                    tracing::error!(shard = index, "{error}");
+                    return Err(error);
+                }
+                if running == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    summary.log(&handle);
+    if drain_step.is_some() {
+        tokio::time::sleep(handle.config.grace_final_wait).await;
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+#[derive(Clone, Copy)]
+enum DrainStep {
+    CloseListeners,
+    Stop,
+}
+
+fn stop(handle: &Handle, why: &str) {
+    tracing::info!(why, "stopping");
+    handle.post.tell_all(&Letter::Stop);
+}
+
+fn run_shard(
+    index: usize,
+    shared: Shared<<Ring as Driver>::Waker>,
+    counters: Arc<Counters>,
+    addresses: &[(SocketAddr, Service, &'static str)],
+    started: &mpsc::Sender<Result<(), ServeError>>,
+) -> Result<(), ServeError> {
+    let clocks = Clocks { wall_ms, thread_cpu_ns };
+    let setup = || -> Result<Shard<Ring>, ServeError> {
+        let ring = Ring::new(RingOptions {
+            shard: index as u32,
+            zero_copy: match shared.config.zero_copy {
+                Switch::Off => ZeroCopy::Off,
+                Switch::On | Switch::Auto => ZeroCopy::Registered,
+            },
+            arena: Some(shared.arena.clone()),
+            ..RingOptions::default()
+        })?;
+        let options = listen_options(&shared.config);
+        let seed = wall_ms() as u64 ^ (index as u64) << 48 ^ u64::from(std::process::id()) << 20;
+        let mut shard = Shard::new(index, ring, shared, counters, clocks, seed);
+        for &(addr, service, setting) in addresses {
+            let listener = shard
+                .driver()
+                .listen(addr, &options)
+                .map_err(|why| listen_error(addr, setting, why))?;
+            shard.serve(listener, service);
+        }
+        Ok(shard)
+    };
+    let mut shard = match setup() {
+        Ok(shard) => {
+            let _ = started.send(Ok(()));
+            shard
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+            return Ok(());
+        }
+    };
+    // What a shard shares with others is suspect after a panic: the process ends. Sessions have
+    // their own net (see `session`).
+    let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| shard.run()));
+    match outcome {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(why)) => Err(ServeError::Shard(index, why.to_string())),
+        Err(_) => {
+            eprintln!("ringcast: bug in shard {index}; please report the message above");
+            std::process::abort();
+        }
+    }
+}
+
+fn listen_options(config: &Config) -> ListenOptions {
+    let vhost = config.vhost(config::DEFAULT_VHOST);
+    ListenOptions {
+        backlog: limits::BACKLOG,
+        reuse_port: true,
+        nodelay: vhost.tcp_nodelay,
+        notsent_lowat: limits::NOTSENT_LOWAT,
+        send_buffer: 0,
+        receive_buffer: 0,
+    }
+}
+
+/// Every address with what is spoken there. Addresses that another process has are found here,
+/// before any shard binds them in a way that would share them.
+fn addresses(config: &Config) -> Result<Vec<(SocketAddr, Service, &'static str)>, ServeError> {
+    let mut out = Vec::new();
+    let http: &[ListenAddr] =
+        if config.http_server.enabled { &config.http_server.listen } else { &[] };
+    for (setting, service, list) in [
+        ("listen", Service::Rtmp, &config.listen[..]),
+        ("http_server.listen", Service::Http, http),
+    ] {
+        for listen in list {
+            let mut first_error = None;
+            let before = out.len();
+            // A bare port is one socket per family; a machine may have one of them only.
+            for addr in listen.candidates() {
+                match probe_address(addr) {
+                    Ok(()) => out.push((addr, service, setting)),
+                    Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+                        return Err(listen_error(addr, setting, why));
+                    }
+                    Err(why) => first_error = first_error.or(Some((addr, why))),
+                }
+            }
+            if let (Some((addr, why)), true) = (first_error, out.len() == before) {
+                return Err(listen_error(addr, setting, why));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn probe_address(addr: SocketAddr) -> io::Result<()> {
+    use rustix::net::{self, AddressFamily, SocketType, sockopt};
+    let family = if addr.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let socket = net::socket(family, SocketType::STREAM, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    if addr.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    net::bind(&socket, &addr)?;
+    net::listen(&socket, 1)?;
+    drop(TcpListener::from(socket));
+    Ok(())
+}
+
+fn listen_error(addr: SocketAddr, setting: &'static str, why: io::Error) -> ServeError {
+    let hint = match why.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program has it: stop that one (`ss -ltnp` shows it) or change the setting"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE: grant it or use a higher port"
+        }
+        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
+        _ => "",
+    };
+    ServeError::Listen { addr, setting, why, hint }
+}
+
+fn arena(config: &Config) -> Result<Arena, ServeError> {
+    let bytes = config.media_memory.bytes(config::Memory::read());
+    let huge_pages = config.huge_pages != Switch::Off;
+    let arena = Arena::new(ArenaOptions { limit: bytes as usize, huge_pages })
+        .map_err(|why| ServeError::Memory { bytes, why })?;
+    if config.huge_pages == Switch::On {
+        // The first block shows whether there are any.
+        drop(arena.writer(1));
+        if !arena.stats().huge_pages {
+            tracing::warn!(
+                "no huge pages for media memory: ordinary ones are used. Reserve some with \
+                 `sysctl vm.nr_hugepages={}`, or set huge_pages to \"off\"",
+                bytes >> 21
+            );
+        }
+    }
+    Ok(arena)
+}
+
+fn shard_count(config: &Config) -> usize {
+    match usize::from(config.shards) {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        shards => shards,
+    }
+    .min(usize::from(limits::SHARDS_MAX))
+}
+
+fn describe(addresses: &[(SocketAddr, Service, &'static str)]) -> String {
+    let list = |service| {
+        let of = addresses.iter().filter(|(_, s, _)| *s == service);
+        of.map(|(addr, ..)| addr.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let (rtmp, http) = (list(Service::Rtmp), list(Service::Http));
+    if http.is_empty() { format!("RTMP on {rtmp}") } else { format!("RTMP on {rtmp}, HTTP on {http}") }
+}
+
+fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
+fn thread_cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32).as_nanos() as u64
+}

@@ -1,0 +1,173 @@
+//! Counters: one number for everything that is refused, dropped, skipped or failed, by reason.
+//!
+//! Each shard writes its own set, so an increment is one uncontended relaxed atomic; readers (the
+//! summary line, the HTTP API) add the sets up.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+        /// Why something was refused, dropped, skipped, closed or failed.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name,)* }
+
+        impl Reason {
+            /// Every reason, in the order of the table.
+            pub const ALL: &'static [Reason] = &[$(Reason::$name,)*];
+
+            /// Name in logs and metrics.
+            pub fn name(self) -> &'static str {
+                match self { $(Reason::$name => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The peer closed the connection.
+    PeerClosed = "peer_closed",
+    /// The connection failed (reset, timed out in the kernel).
+    ConnectionError = "connection_error",
+    /// The handshake or the request did not come in time.
+    HandshakeTimeout = "handshake_timeout",
+    /// A connection that neither plays nor publishes was idle for too long.
+    IdleTimeout = "idle_timeout",
+    /// The publisher sent nothing in `publish.firstpkt_timeout`.
+    FirstPacketTimeout = "first_packet_timeout",
+    /// The publisher sent nothing in `publish.normal_timeout`.
+    PublishTimeout = "publish_timeout",
+    /// Over `max_connections`.
+    ConnectionsLimit = "connections_limit",
+    /// Over `max_connections_per_address`.
+    AddressLimit = "address_limit",
+    /// The stream has a publisher already.
+    StreamBusy = "stream_busy",
+    /// The stream name is not allowed.
+    StreamName = "stream_name",
+    /// Over the limit of streams.
+    StreamsLimit = "streams_limit",
+    /// The vhost does not exist.
+    VhostUnknown = "vhost_unknown",
+    /// The codec is not one this server passes on.
+    CodecUnsupported = "codec_unsupported",
+    /// The peer sent bytes that are not the protocol.
+    Malformed = "malformed",
+    /// The peer broke a rule of the protocol.
+    Misbehaved = "misbehaved",
+    /// The peer asked for something that is not supported.
+    Unsupported = "unsupported",
+    /// The peer went over a limit.
+    OverLimit = "over_limit",
+    /// HTTP: the path is not mounted.
+    NotFound = "not_found",
+    /// HTTP: the request was refused.
+    BadRequest = "bad_request",
+    /// The player asked for a duration and has had it.
+    DurationReached = "duration_reached",
+    /// The publisher ended and did not come back; HTTP players are ended.
+    StreamEnded = "stream_ended",
+    /// The player fell behind by more than `queue_length` and was moved to the newest keyframe.
+    SkipLag = "skip_lag",
+    /// The blocks the player needed were gone; it was moved to the newest keyframe.
+    SkipGone = "skip_gone",
+    /// The player was inside a message whose bytes were gone.
+    FellBehind = "fell_behind",
+    /// The media memory is used up: a message was dropped.
+    MessageDroppedMemory = "message_dropped_memory",
+    /// The media memory is used up: a player or publisher was refused.
+    RefusedMemory = "refused_memory",
+    /// A message before the next keyframe was dropped, because one before it had been.
+    MessageDroppedUntilKeyframe = "message_dropped_until_keyframe",
+    /// A media message that could not be understood was dropped.
+    MessageDroppedMalformed = "message_dropped_malformed",
+    /// A message of a track that is not the default one was dropped.
+    MessageDroppedTrack = "message_dropped_track",
+    /// A command or data message that means nothing here was ignored.
+    MessageIgnored = "message_ignored",
+    /// The stream's timestamps jumped and were put right.
+    TimestampJump = "timestamp_jump",
+    /// The server stops.
+    Shutdown = "shutdown",
+    /// An operator closed it.
+    Kicked = "kicked",
+    /// The accept failed (descriptors, memory).
+    AcceptFailed = "accept_failed",
+    /// A letter did not fit its mailbox; the receiver looked at everything instead.
+    LetterMissed = "letter_missed",
+    /// A bug in a session's code: the session was closed, the server went on.
+    Bug = "bug",
+}
+
+/// A set of counters; each shard has one.
+#[derive(Debug)]
+pub struct Counters {
+    reasons: Vec<AtomicU64>,
+    /// Connections accepted.
+    pub accepted: AtomicU64,
+    /// Connections open now.
+    pub connections: AtomicU64,
+    /// Players now.
+    pub players: AtomicU64,
+    /// Publishers now.
+    pub publishers: AtomicU64,
+    /// Bytes received.
+    pub bytes_received: AtomicU64,
+    /// Bytes sent.
+    pub bytes_sent: AtomicU64,
+    /// Media messages received from publishers.
+    pub messages_received: AtomicU64,
+    /// Sends issued to players.
+    pub sends: AtomicU64,
+    /// Turns of the loop.
+    pub turns: AtomicU64,
+    /// Share of time the shard was busy over the last window, in 1/1000.
+    pub busy_permille: AtomicU64,
+    /// Merged-write window in force, microseconds.
+    pub window_us: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters {
+            reasons: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            accepted: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
+            players: AtomicU64::new(0),
+            publishers: AtomicU64::new(0),
+            bytes_received: AtomicU64::new(0),
+            bytes_sent: AtomicU64::new(0),
+            messages_received: AtomicU64::new(0),
+            sends: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
+            busy_permille: AtomicU64::new(0),
+            window_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Counters {
+    /// Counts one more of a reason.
+    pub fn count(&self, reason: Reason) {
+        self.reasons[reason as usize].fetch_add(1, Relaxed);
+    }
+
+    /// How often a reason came up.
+    pub fn of(&self, reason: Reason) -> u64 {
+        self.reasons[reason as usize].load(Relaxed)
+    }
+
+    /// The reasons that came up, by name.
+    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        Reason::ALL.iter().map(|&r| (r.name(), self.of(r))).filter(|(_, n)| *n > 0)
+    }
+
+    /// Adds to one of the plain counters.
+    pub fn add(counter: &AtomicU64, value: u64) {
+        counter.fetch_add(value, Relaxed);
+    }
+
+    /// Takes from one of the gauges.
+    pub fn sub(counter: &AtomicU64, value: u64) {
+        counter.fetch_sub(value, Relaxed);
+    }
+}

@@ -1,0 +1,108 @@
+//! Messages as FLV tags (FLV 10.1, annex E.4), framed for the transport that carries them.
+
+use uring::ArenaFull;
+
+use crate::hub::{FeedWriter, Flags, Format};
+use crate::media::Kind;
+use crate::proto::flv::{self, Framing};
+
+use super::rtmp::wire_time;
+
+/// The framing of a format; `None` for formats that are not FLV.
+pub fn framing(format: Format) -> Option<Framing> {
+    match format {
+        Format::Rtmp => None,
+        Format::Flv => Some(Framing::Plain),
+        Format::FlvChunked => Some(Framing::Chunked),
+        Format::FlvWebSocket => Some(Framing::WebSocket),
+    }
+}
+
+/// Appends a message to a feed as one framed tag.
+///
+/// # Errors
+/// The media memory is used up.
+pub fn append(
+    writer: &mut FeedWriter,
+    framing: Framing,
+    flags: Flags,
+    time: i64,
+    payload: &[u8],
+) -> Result<(), ArenaFull> {
+    let mut head = [0; HEAD_MAX];
+    let head_len = head_of(framing, flags, time, payload.len(), &mut head);
+    let size = flv::previous_tag_size(payload.len() as u32);
+    writer.append(&[&head[..head_len], payload, &size, framing.suffix()], flags, time)
+}
+
+/// Writes a message to a buffer, in the same form.
+pub fn write(out: &mut Vec<u8>, framing: Framing, flags: Flags, time: i64, payload: &[u8]) {
+    let mut head = [0; HEAD_MAX];
+    let head_len = head_of(framing, flags, time, payload.len(), &mut head);
+    out.extend_from_slice(&head[..head_len]);
+    out.extend_from_slice(payload);
+    out.extend_from_slice(&flv::previous_tag_size(payload.len() as u32));
+    out.extend_from_slice(framing.suffix());
+}
+
+/// Writes the FLV file header, framed.
+pub fn write_file_header(out: &mut Vec<u8>, framing: Framing, audio: bool, video: bool) {
+    let header = flv::file_header(audio, video);
+    let mut head = [0; FRAME_MAX];
+    let head_len = flv::framing_head(framing, header.len(), &mut head);
+    out.extend_from_slice(&head[..head_len]);
+    out.extend_from_slice(&header);
+    out.extend_from_slice(framing.suffix());
+}
+
+/// Length of the framing before a tag with that many payload bytes.
+pub fn framing_len(framing: Framing, payload: usize) -> usize {
+    flv::framing_head(framing, TAG_HEAD + payload + TAG_TAIL, &mut [0; FRAME_MAX])
+}
+
+/// Bytes of a tag's head and of the size behind it.
+pub const TAG_HEAD: usize = 11;
+/// Bytes of PreviousTagSize.
+pub const TAG_TAIL: usize = 4;
+const FRAME_MAX: usize = flv::FRAMING_HEAD_BYTES_MAX;
+const HEAD_MAX: usize = FRAME_MAX + TAG_HEAD;
+
+fn head_of(
+    framing: Framing,
+    flags: Flags,
+    time: i64,
+    payload: usize,
+    out: &mut [u8; HEAD_MAX],
+) -> usize {
+    let mut frame = [0; FRAME_MAX];
+    let frame_len = flv::framing_head(framing, TAG_HEAD + payload + TAG_TAIL, &mut frame);
+    out[..frame_len].copy_from_slice(&frame[..frame_len]);
+    let tag = flv::tag_head(kind(flags), wire_time(time), payload as u32);
+    out[frame_len..frame_len + TAG_HEAD].copy_from_slice(&tag);
+    frame_len + TAG_HEAD
+}
+
+fn kind(flags: Flags) -> Kind {
+    if flags.has(Flags::VIDEO) {
+        Kind::Video
+    } else if flags.has(Flags::AUDIO) {
+        Kind::Audio
+    } else {
+        Kind::Data
+    }
+}
+
+/// Length of the framing in front of a tag that begins `bytes`.
+pub fn framing_head_len(framing: Framing, bytes: &[u8]) -> Option<usize> {
+    match framing {
+        Framing::Plain => (!bytes.is_empty()).then_some(0),
+        // The size in hexadecimal and a line end.
+        Framing::Chunked => memchr::memchr(b'\n', &bytes[..bytes.len().min(20)]).map(|at| at + 1),
+        // RFC 6455 5.2: two bytes, and the length again in two or eight when it is long.
+        Framing::WebSocket => match bytes.get(1)? & 0x7f {
+            126 => Some(4),
+            127 => Some(10),
+            _ => Some(2),
+        },
+    }
+}

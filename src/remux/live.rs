@@ -1,0 +1,461 @@
+//! What a publisher sends, written into the feeds of its stream.
+//!
+//! [`Live`] is the one writer of a stream. It belongs to the publisher's session; when that ends
+//! it is kept by the stream for the hold, and the next publisher goes on with it, so that players
+//! see one log with one timeline across reconnects.
+
+use bytes::Bytes;
+use uring::Arena;
+
+use super::{Stream, flv, rtmp};
+use crate::hub::feed::GopLimits;
+use crate::limits;
+use crate::hub::stream::Tracks;
+use crate::hub::{FeedWriter, Flags, Format, Reason};
+use crate::media::tag::{self, Picked, TagError, TagKind, TrackPicker};
+use crate::media::time::Timeline;
+use crate::media::track::{AudioTrack, VideoTrack};
+use crate::proto::rtmp::MessageKind;
+
+/// What a stream's writer is told by the configuration.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Outgoing RTMP chunk size of the vhost, bytes.
+    pub chunk_size: u32,
+    /// How much of the past is kept for newcomers.
+    pub gop: GopLimits,
+    /// A repeated, identical sequence header is not sent again.
+    pub reduce_sequence_header: bool,
+}
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is in the feeds.
+    Written {
+        /// A keyframe.
+        keyframe: bool,
+        /// The publisher's clock jumped before it.
+        discontinuity: bool,
+    },
+    /// It is not, and the stream goes on.
+    Dropped(Reason),
+}
+
+/// The stream cannot be carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(pub TagError);
+
+/// The writer of one stream.
+#[derive(Debug)]
+pub struct Live {
+    options: LiveOptions,
+    arena: Arena,
+    timeline: Timeline,
+    /// onMetaData as players get it.
+    metadata: Option<Vec<u8>>,
+    audio_header: Option<Vec<u8>>,
+    video_header: Option<Vec<u8>>,
+    /// Tracks seen, and tracks the metadata speaks of.
+    seen: TrackSet,
+    declared: TrackSet,
+    pickers: [TrackPicker; 2],
+    writers: [Option<FeedWriter>; Format::COUNT],
+    /// A message had to be dropped: pictures wait for the next keyframe.
+    need_keyframe: bool,
+    /// Stream time of the first frame, ms.
+    first_time: Option<i64>,
+    /// The FLV header's flags are final: all tracks were seen, or waited for long enough.
+    settled: bool,
+    video_track: Option<VideoTrack>,
+    audio_track: Option<AudioTrack>,
+    tracks_changed: bool,
+    /// When the last publisher left, ns.
+    left_at: u64,
+    /// Looks in a row at which a format had no follower.
+    unused: [u32; Format::COUNT],
+}
+
+/// Audio and video, yes or no.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct TrackSet {
+    audio: bool,
+    video: bool,
+}
+
+impl Live {
+    /// A writer with an open RTMP feed, which is also the GOP cache.
+    pub fn new(options: LiveOptions, arena: Arena) -> Live {
+        let mut live = Live {
+            options,
+            arena,
+            timeline: Timeline::new(),
+            metadata: None,
+            audio_header: None,
+            video_header: None,
+            seen: TrackSet::default(),
+            declared: TrackSet::default(),
+            pickers: Default::default(),
+            writers: Default::default(),
+            need_keyframe: false,
+            first_time: None,
+            settled: false,
+            video_track: None,
+            audio_track: None,
+            tracks_changed: false,
+            left_at: 0,
+            unused: [0; Format::COUNT],
+        };
+        live.writers[Format::Rtmp.index()] = Some(live.new_writer(Format::Rtmp));
+        live
+    }
+
+    /// The publisher left at `now` (ns).
+    pub fn park(&mut self, now: u64) {
+        self.left_at = now;
+    }
+
+    /// When the last publisher left, ns.
+    pub fn left_at(&self) -> u64 {
+        self.left_at
+    }
+
+    /// Another publisher takes over at `now` (ns). Pictures wait for its first keyframe, because
+    /// those it sends before refer to pictures nobody has.
+    pub fn resume(&mut self, now: u64) {
+        self.timeline.reconnect(now.saturating_sub(self.left_at) / 1_000_000);
+        self.pickers = Default::default();
+        self.need_keyframe = self.seen.video;
+    }
+
+    /// Puts the feeds of this writer into their places in the stream.
+    pub fn attach(&self, stream: &Stream) {
+        for format in Format::ALL {
+            let writer = self.writers[format.index()].as_ref();
+            stream.set_feed(format, writer.map(|w| w.feed().clone()));
+        }
+    }
+
+    /// Takes the feeds out of the stream: newcomers wait for the next publisher.
+    pub fn detach(&self, stream: &Stream) {
+        for writer in self.writers.iter().flatten() {
+            stream.clear_feed(writer.feed());
+        }
+    }
+
+    /// Opens what is wanted and not open yet, filled with the GOP that is kept.
+    /// True when something was opened.
+    pub fn open_wanted(&mut self, stream: &Stream) -> bool {
+        let mut opened = false;
+        for format in stream.wanted() {
+            if self.writers[format.index()].is_none() {
+                let writer = self.backfilled(format);
+                stream.set_feed(format, Some(writer.feed().clone()));
+                self.writers[format.index()] = Some(writer);
+                opened = true;
+            }
+        }
+        opened
+    }
+
+    /// Closes formats that nobody follows; the RTMP feed stays.
+    pub fn close_unfollowed(&mut self, stream: &Stream) {
+        for format in Format::ALL {
+            if format == Format::Rtmp {
+                continue;
+            }
+            let Some(writer) = &self.writers[format.index()] else { continue };
+            let unused = &mut self.unused[format.index()];
+            *unused = if writer.feed().is_followed() { 0 } else { *unused + 1 };
+            // Who leaves often comes back at once; opening costs a copy of the GOP.
+            if *unused > limits::FEED_UNUSED_TICKS && writer.feed().close_if_unfollowed() {
+                stream.unwant(format);
+                stream.clear_feed(writer.feed());
+                self.writers[format.index()] = None;
+            }
+        }
+    }
+
+    /// What is in the stream, when that has changed since the last call.
+    pub fn tracks_if_changed(&mut self) -> Option<Tracks> {
+        std::mem::take(&mut self.tracks_changed).then(|| Tracks {
+            video: self.video_track.as_ref().map(ToString::to_string),
+            audio: self.audio_track.as_ref().map(ToString::to_string),
+        })
+    }
+
+    /// onMetaData, rewritten for players.
+    pub fn write_metadata(&mut self, wire_time: u32, payload: Vec<u8>, declared: (bool, bool)) {
+        let time = self.timeline.map_header(wire_time);
+        self.declared = TrackSet { audio: declared.0, video: declared.1 };
+        let first = self.metadata.is_none();
+        self.metadata = Some(payload);
+        if first || !self.options.reduce_sequence_header {
+            let payload = self.metadata.take().unwrap_or_default();
+            // Metadata is a courtesy: when there is no memory for it, players do without.
+            let _ = self.append_all(Flags::DATA, time, &payload);
+            self.metadata = Some(payload);
+        }
+        self.refresh_joins(time);
+    }
+
+    /// An audio or video message.
+    ///
+    /// # Errors
+    /// The codec is not one this server carries: the publish is to be ended.
+    pub fn write(
+        &mut self,
+        kind: MessageKind,
+        wire_time: u32,
+        payload: &[u8],
+    ) -> Result<Outcome, Refused> {
+        let video = kind == MessageKind::Video;
+        let picked = match self.pickers[usize::from(video)].pick(payload, video) {
+            Ok(picked) => picked,
+            Err(error) => return refuse_or_drop(error),
+        };
+        let owned;
+        let payload = match picked {
+            Picked::AsIs => payload,
+            Picked::Track(single) => {
+                owned = single;
+                &owned[..]
+            }
+            Picked::Other => return Ok(Outcome::Dropped(Reason::MessageDroppedTrack)),
+        };
+        if video { self.write_video(wire_time, payload) } else { self.write_audio(wire_time, payload) }
+    }
+
+    fn write_video(&mut self, wire_time: u32, payload: &[u8]) -> Result<Outcome, Refused> {
+        let tag = match tag::video(payload) {
+            Ok(tag) => tag,
+            Err(error) => return refuse_or_drop(error),
+        };
+        // For people only: what cannot be read of a track never stops it.
+        let known = self.video_track.is_some();
+        let track = self.video_track.get_or_insert_with(|| VideoTrack::new(tag.codec));
+        self.tracks_changed |= track.learn(&tag, payload).unwrap_or(false) || !known;
+        match tag.kind {
+            TagKind::SequenceHeader => {
+                let same = self.video_header.as_deref() == Some(payload);
+                let before = self.video_header.replace(payload.to_vec());
+                self.seen.video = true;
+                Ok(self.write_header(Flags::VIDEO, wire_time, payload, before.is_some(), same))
+            }
+            TagKind::Frame => {
+                self.seen.video = true;
+                if self.need_keyframe && !tag.keyframe {
+                    return Ok(Outcome::Dropped(Reason::MessageDroppedUntilKeyframe));
+                }
+                self.need_keyframe = false;
+                let flags = if tag.keyframe { Flags::VIDEO | Flags::KEYFRAME } else { Flags::VIDEO };
+                Ok(self.write_frame(flags, wire_time, payload, tag.keyframe))
+            }
+            TagKind::SequenceEnd | TagKind::Metadata | TagKind::Command => {
+                let time = self.timeline.map_header(wire_time);
+                Ok(self.append_or_drop(Flags::VIDEO, time, payload))
+            }
+        }
+    }
+
+    fn write_audio(&mut self, wire_time: u32, payload: &[u8]) -> Result<Outcome, Refused> {
+        let tag = match tag::audio(payload) {
+            Ok(tag) => tag,
+            Err(error) => return refuse_or_drop(error),
+        };
+        let first = !self.seen.audio;
+        self.seen.audio = true;
+        let known = self.audio_track.is_some();
+        let track = self.audio_track.get_or_insert_with(|| AudioTrack::new(tag.codec));
+        self.tracks_changed |= track.learn(&tag, payload).unwrap_or(false) || !known;
+        match tag.kind {
+            TagKind::SequenceHeader => {
+                let same = self.audio_header.as_deref() == Some(payload);
+                let before = self.audio_header.replace(payload.to_vec());
+                Ok(self.write_header(Flags::AUDIO, wire_time, payload, before.is_some(), same))
+            }
+            TagKind::Frame => Ok(self.write_frame(Flags::AUDIO, wire_time, payload, first)),
+            TagKind::SequenceEnd | TagKind::Metadata | TagKind::Command => {
+                let time = self.timeline.map_header(wire_time);
+                Ok(self.append_or_drop(Flags::AUDIO, time, payload))
+            }
+        }
+    }
+
+    /// A sequence header: kept for newcomers, sent to players. One that differs from the one
+    /// before ends the GOP that is kept, since newcomers could not decode it with the new one.
+    fn write_header(
+        &mut self,
+        track: Flags,
+        wire_time: u32,
+        payload: &[u8],
+        known: bool,
+        same: bool,
+    ) -> Outcome {
+        let time = self.timeline.map_header(wire_time);
+        if same && self.options.reduce_sequence_header {
+            return Outcome::Written { keyframe: false, discontinuity: false };
+        }
+        if known && !same {
+            for writer in self.writers.iter_mut().flatten() {
+                writer.restart_gop_here();
+            }
+        }
+        let outcome = self.append_or_drop(track | Flags::SEQUENCE_HEADER, time, payload);
+        self.refresh_joins(time);
+        outcome
+    }
+
+    fn write_frame(&mut self, flags: Flags, wire_time: u32, payload: &[u8], join: bool) -> Outcome {
+        let mapped = self.timeline.map(wire_time);
+        let first = *self.first_time.get_or_insert(mapped.dts);
+        let outcome = self.append_or_drop(flags, mapped.dts, payload);
+        let Outcome::Written { keyframe, .. } = outcome else { return outcome };
+        let waited = mapped.dts - first >= TRACKS_WAIT_MS;
+        let settles = !self.settled && (waited || self.all_tracks_seen());
+        self.settled |= settles;
+        // The join moves with each keyframe; beside that only once, when the tracks are known.
+        if join || settles {
+            self.refresh_joins(mapped.dts);
+        }
+        Outcome::Written { keyframe, discontinuity: mapped.discontinuity }
+    }
+
+    fn append_or_drop(&mut self, flags: Flags, time: i64, payload: &[u8]) -> Outcome {
+        if self.append_all(flags, time, payload).is_ok() {
+            let keyframe = flags.has(Flags::KEYFRAME);
+            return Outcome::Written { keyframe, discontinuity: false };
+        }
+        // Over the media memory: the GOP that is kept goes first, then pictures until the next
+        // keyframe. Players keep what they have.
+        for writer in self.writers.iter_mut().flatten() {
+            writer.forget_gop();
+        }
+        self.need_keyframe |= flags.has(Flags::VIDEO);
+        self.refresh_joins(time);
+        Outcome::Dropped(Reason::MessageDroppedMemory)
+    }
+
+    fn append_all(
+        &mut self,
+        flags: Flags,
+        time: i64,
+        payload: &[u8],
+    ) -> Result<(), uring::ArenaFull> {
+        let mut result = Ok(());
+        for format in Format::ALL {
+            if let Some(writer) = self.writers[format.index()].as_mut() {
+                let chunk_size = self.options.chunk_size;
+                // One format without memory must not keep the message from the others.
+                result = result.and(append(format, writer, chunk_size, flags, time, payload));
+            }
+        }
+        result
+    }
+
+    /// Tells newcomers of every open format how to start.
+    fn refresh_joins(&mut self, time: i64) {
+        for index in 0..self.writers.len() {
+            if let Some(writer) = self.writers[index].take() {
+                self.writers[index] = Some(self.with_join(writer, time));
+            }
+        }
+    }
+
+    fn with_join(&self, mut writer: FeedWriter, time: i64) -> FeedWriter {
+        let format = writer.feed().format();
+        // The FLV header says which tracks follow and cannot be taken back: while that is not
+        // known, FLV players wait (SRS: `guess_has_av`).
+        if flv::framing(format).is_some() && !self.settled {
+            return writer;
+        }
+        let (prologue, messages_at) = self.prologue(format, time);
+        writer.set_join(prologue, messages_at, time);
+        writer
+    }
+
+    /// True when both tracks, or all that the metadata speaks of, have been seen.
+    fn all_tracks_seen(&self) -> bool {
+        let both = self.seen.audio && self.seen.video;
+        both || (self.seen == self.declared && self.declared != TrackSet::default())
+    }
+
+    /// Metadata, audio header, video header, in the order SRS sends them.
+    fn prologue(&self, format: Format, time: i64) -> (Bytes, usize) {
+        let mut out = Vec::new();
+        let framing = flv::framing(format);
+        if let Some(framing) = framing {
+            flv::write_file_header(&mut out, framing, self.seen.audio, self.seen.video);
+        }
+        let messages_at = out.len();
+        let audio = Flags::AUDIO | Flags::SEQUENCE_HEADER;
+        let video = Flags::VIDEO | Flags::SEQUENCE_HEADER;
+        for (flags, payload) in [
+            (Flags::DATA, &self.metadata),
+            (audio, &self.audio_header),
+            (video, &self.video_header),
+        ] {
+            let Some(payload) = payload else { continue };
+            match framing {
+                Some(framing) => flv::write(&mut out, framing, flags, time, payload),
+                None => rtmp::write(&mut out, self.options.chunk_size, flags, time, payload),
+            }
+        }
+        (Bytes::from(out), messages_at)
+    }
+
+    fn new_writer(&self, format: Format) -> FeedWriter {
+        FeedWriter::new(format, self.arena.clone(), self.options.gop)
+    }
+
+    /// A feed of another format that begins with the GOP the RTMP feed keeps.
+    fn backfilled(&self, format: Format) -> FeedWriter {
+        let mut writer = self.new_writer(format);
+        let chunk_size = self.options.chunk_size;
+        let mut time = self.timeline.last().unwrap_or(0);
+        if let Some(source) = &self.writers[Format::Rtmp.index()] {
+            if let Some(start) = source.start() {
+                let mut first = None;
+                let filled =
+                    rtmp::for_each_message(source.feed(), start, chunk_size, |flags, at, bytes| {
+                        first.get_or_insert(at);
+                        append(format, &mut writer, chunk_size, flags, at, bytes)
+                    });
+                match filled {
+                    Ok(()) => time = first.unwrap_or(time),
+                    // Half a GOP is no start; newcomers begin live.
+                    Err(_) => writer.forget_gop(),
+                }
+            }
+        }
+        self.with_join(writer, time)
+    }
+}
+
+/// How long FLV players wait to learn whether a second track comes, in stream time.
+const TRACKS_WAIT_MS: i64 = 500;
+
+fn append(
+    format: Format,
+    writer: &mut FeedWriter,
+    chunk_size: u32,
+    flags: Flags,
+    time: i64,
+    payload: &[u8],
+) -> Result<(), uring::ArenaFull> {
+    match flv::framing(format) {
+        Some(framing) => flv::append(writer, framing, flags, time, payload),
+        None => rtmp::append(writer, chunk_size, flags, time, payload),
+    }
+}
+
+/// A codec that is not carried ends the publish; a message that cannot be read is dropped.
+fn refuse_or_drop(error: TagError) -> Result<Outcome, Refused> {
+    match error {
+        TagError::Unsupported(_) => Err(Refused(error)),
+        TagError::Malformed(_) | TagError::OverLimit(_) => {
+            Ok(Outcome::Dropped(Reason::MessageDroppedMalformed))
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Conversions of one encoding into another, without decoding: what a publisher sends becomes the
+//! feeds players follow.
+
+pub mod flv;
+pub mod live;
+pub mod rebase;
+pub mod rtmp;
+
+pub use live::{Live, LiveOptions, Outcome, Refused};
+
+/// A stream as this server has it: written by [`Live`].
+pub type Stream = crate::hub::Stream<Box<Live>>;
+/// The table of streams.
+pub type Registry = crate::hub::Registry<Box<Live>>;

@@ -1,0 +1,370 @@
+//! Own timestamps for one player (`time_jitter` other than off): the shared bytes of a feed with
+//! message headers of its own between them.
+//!
+//! The stream's timeline is monotonic already, so a player's time is the stream's minus that of
+//! the message it began with. Only headers are written per player; payload bytes stay shared.
+
+use bytes::Bytes;
+use uring::{Gather, Piece, Range};
+
+use super::{flv, rtmp};
+use crate::hub::{Flags, Format, Mirror, Position};
+use crate::proto::rtmp::chunk;
+
+/// A player's own time base, and how far it is inside a message.
+#[derive(Debug, Default)]
+pub struct State {
+    base: i64,
+    /// Bytes of the current message that were sent already.
+    done: u32,
+    /// What was gathered last: length of each message and where the next one begins.
+    layout: Vec<(u32, Position)>,
+}
+
+/// Most messages of one gather send.
+const MESSAGES_MAX: usize = 48;
+/// Most bytes of headers of one gather send; keeps their storage small.
+const HEAD_BYTES_MAX: usize = 4096;
+
+impl State {
+    /// The player begins at this stream time, ms.
+    pub fn begin(&mut self, time: i64) {
+        self.base = time;
+        self.done = 0;
+        self.layout.clear();
+    }
+
+    /// A stream time as this player has it, ms.
+    pub fn time(&self, time: i64) -> i64 {
+        (time - self.base).max(0)
+    }
+
+    /// True when part of a message has been sent.
+    pub fn inside_message(&self) -> bool {
+        self.done > 0
+    }
+
+    /// Fills a gather with messages from `at` on. False when there is none.
+    pub fn gather(
+        &mut self,
+        mirror: &Mirror,
+        at: Position,
+        format: Format,
+        chunk_size: u32,
+        gather: &mut Gather,
+    ) -> bool {
+        self.layout.clear();
+        let mut at = at;
+        let mut skip = self.done as usize;
+        while self.layout.len() < MESSAGES_MAX && gather.head.len() < HEAD_BYTES_MAX {
+            let Some(message) = Message::at(mirror, at, format) else { break };
+            // A message is cut in few pieces; one that needs more than are left waits.
+            if gather.pieces.len() + message.pieces_max(chunk_size) > Gather::PIECES_MAX
+                && !self.layout.is_empty()
+            {
+                break;
+            }
+            let time = self.time(message.time);
+            let mut writer = PieceWriter { gather, skip, len: 0, full: false };
+            message.write(mirror, format, chunk_size, time, &mut writer);
+            let (len, full) = (writer.len, writer.full);
+            skip = skip.saturating_sub(len as usize);
+            self.layout.push((len, message.next));
+            at = message.next;
+            if full {
+                break;
+            }
+        }
+        !gather.pieces.is_empty()
+    }
+
+    /// Notes that `bytes` of the gather were sent; returns the new place.
+    pub fn sent(&mut self, _mirror: &Mirror, at: Position, bytes: u32) -> Position {
+        let mut at = at;
+        let mut done = self.done + bytes;
+        for &(len, next) in &self.layout {
+            if done < len {
+                break;
+            }
+            done -= len;
+            at = next;
+        }
+        self.done = done;
+        self.layout.clear();
+        at
+    }
+
+    /// The unsent rest of the message at `at`, copied; empty at a boundary.
+    pub fn rest_of_message(
+        &mut self,
+        mirror: &Mirror,
+        at: Position,
+        format: Format,
+        chunk_size: u32,
+    ) -> Bytes {
+        let skip = std::mem::take(&mut self.done) as usize;
+        if skip == 0 {
+            return Bytes::new();
+        }
+        let Some(message) = Message::at(mirror, at, format) else { return Bytes::new() };
+        let mut out = Vec::new();
+        loop {
+            let mut gather = Gather::default();
+            let from = skip + out.len();
+            let mut writer = PieceWriter { gather: &mut gather, skip: from, len: 0, full: false };
+            message.write(mirror, format, chunk_size, self.time(message.time), &mut writer);
+            let len = writer.len as usize;
+            for piece in &gather.pieces {
+                match piece {
+                    Piece::Head(r) => {
+                        out.extend_from_slice(&gather.head[r.start as usize..r.end as usize]);
+                    }
+                    Piece::Block(r) => out.extend_from_slice(r.block.bytes(r.start, r.end)),
+                }
+            }
+            if gather.pieces.is_empty() || skip + out.len() >= len {
+                break;
+            }
+        }
+        Bytes::from(out)
+    }
+}
+
+/// One message of a feed, found again from its bytes.
+struct Message {
+    at: Position,
+    next: Position,
+    flags: Flags,
+    time: i64,
+    /// Bytes before the payload, in the feed.
+    head: usize,
+    payload: usize,
+    /// Extended timestamp in the feed's chunk headers (RTMP only).
+    extended: bool,
+}
+
+impl Message {
+    fn at(mirror: &Mirror, at: Position, format: Format) -> Option<Message> {
+        let mut at = at;
+        let (block, index, entry) = loop {
+            let block = mirror.block(at.block)?;
+            let Some(mut index) = block.first_entry_at_or_after(at.offset) else {
+                at = Position { block: at.block + 1, offset: 0 };
+                continue;
+            };
+            // The mark behind a spanning message is no message itself.
+            let count = block.entry_count();
+            while index < count && Flags(block.entry(index).flags).has(Flags::BOUNDARY) {
+                index += 1;
+            }
+            if index == count {
+                at = Position { block: at.block + 1, offset: 0 };
+                continue;
+            }
+            break (block, index, block.entry(index));
+        };
+        at.offset = entry.offset;
+        let first = block.bytes(entry.offset, block.len());
+        let (head, payload, extended) = match flv::framing(format) {
+            None => {
+                let extended = first.get(1..4)? == [0xff, 0xff, 0xff];
+                (if extended { 16 } else { 12 }, be24(first.get(4..7)?), extended)
+            }
+            Some(framing) => {
+                let frame = flv::framing_head_len(framing, first)?;
+                (frame + flv::TAG_HEAD, be24(first.get(frame + 1..frame + 4)?), false)
+            }
+        };
+        let flags = Flags(entry.flags);
+        let next = if flags.has(Flags::SPANS) {
+            end_of_spanning(mirror, at.block)?
+        } else if index + 1 < block.entry_count() {
+            Position { block: at.block, offset: block.entry(index + 1).offset }
+        } else {
+            Position { block: at.block, offset: block.len() }
+        };
+        Some(Message { at, next, flags, time: entry.time, head, payload, extended })
+    }
+
+    fn pieces_max(&self, chunk_size: u32) -> usize {
+        // Header and payload per chunk, and a cut at each block's end of a spanning message.
+        2 * (self.payload / chunk_size.max(1) as usize + 1) + 4
+    }
+
+    /// Writes the message with the player's time.
+    fn write(
+        &self,
+        mirror: &Mirror,
+        format: Format,
+        chunk_size: u32,
+        time: i64,
+        out: &mut PieceWriter<'_>,
+    ) {
+        let mut walk = Walk { mirror, at: self.at };
+        let wire = rtmp::wire_time(time);
+        if let Some(framing) = flv::framing(format) {
+            let mut head = walk.copy(self.head);
+            let tag = self.head - flv::TAG_HEAD;
+            // FLV E.4.1: three bytes of timestamp, then the upper eight bits.
+            let [high, rest @ ..] = wire.to_be_bytes();
+            head[tag + 4..tag + 7].copy_from_slice(&rest);
+            head[tag + 7] = high;
+            out.head(&head);
+            walk.share(self.payload + flv::TAG_TAIL + framing.suffix().len(), out);
+            return;
+        }
+        let (csid, type_id) = rtmp::ids(self.flags);
+        let len = self.payload as u32;
+        let head = chunk::message_head(csid, type_id, wire, len, rtmp::MESSAGE_STREAM_ID);
+        out.head(head.as_bytes());
+        walk.skip(self.head);
+        let (next, next_len) = chunk::continuation_head(csid, wire);
+        let mut left = self.payload;
+        loop {
+            let take = left.min(chunk_size as usize);
+            walk.share(take, out);
+            left -= take;
+            if left == 0 {
+                return;
+            }
+            out.head(&next[..next_len]);
+            walk.skip(if self.extended { 5 } else { 1 });
+        }
+    }
+}
+
+/// Where the message that fills `block` to its end is over.
+fn end_of_spanning(mirror: &Mirror, block: u64) -> Option<Position> {
+    let mut number = block + 1;
+    loop {
+        let next = mirror.block(number)?;
+        if next.entry_count() > 0 {
+            return Some(Position { block: number, offset: next.entry(0).offset });
+        }
+        number += 1;
+    }
+}
+
+fn be24(bytes: &[u8]) -> usize {
+    bytes.iter().fold(0, |n, &b| n << 8 | usize::from(b))
+}
+
+/// Walks over a feed's bytes across blocks.
+struct Walk<'a> {
+    mirror: &'a Mirror,
+    at: Position,
+}
+
+impl Walk<'_> {
+    fn take(&mut self, len: usize, mut each: impl FnMut(Range)) {
+        let mut left = len as u32;
+        while left > 0 {
+            let Some(block) = self.mirror.block(self.at.block) else { return };
+            let end = block.len().min(self.at.offset + left);
+            if end > self.at.offset {
+                each(Range { block: block.clone(), start: self.at.offset, end });
+                left -= end - self.at.offset;
+                self.at.offset = end;
+            }
+            if left > 0 {
+                self.at = Position { block: self.at.block + 1, offset: 0 };
+            }
+        }
+    }
+
+    fn skip(&mut self, len: usize) {
+        self.take(len, |_| {});
+    }
+
+    fn share(&mut self, len: usize, out: &mut PieceWriter<'_>) {
+        self.take(len, |range| out.block(range));
+    }
+
+    fn copy(&mut self, len: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(len);
+        self.take(len, |r| out.extend_from_slice(r.block.bytes(r.start, r.end)));
+        out
+    }
+}
+
+/// Collects pieces, leaving out the first `skip` bytes.
+struct PieceWriter<'a> {
+    gather: &'a mut Gather,
+    skip: usize,
+    /// Length of the message, left out bytes included.
+    len: u32,
+    /// The gather took no more; what is missing follows with the next one.
+    full: bool,
+}
+
+impl PieceWriter<'_> {
+    fn head(&mut self, bytes: &[u8]) {
+        self.len += bytes.len() as u32;
+        let cut = self.skip.min(bytes.len());
+        self.skip -= cut;
+        if cut < bytes.len() && self.has_room() {
+            let start = self.gather.head.len() as u32;
+            self.gather.head.extend_from_slice(&bytes[cut..]);
+            self.gather.pieces.push(Piece::Head(start..self.gather.head.len() as u32));
+        }
+    }
+
+    fn block(&mut self, mut range: Range) {
+        let len = (range.end - range.start) as usize;
+        self.len += len as u32;
+        let cut = self.skip.min(len);
+        self.skip -= cut;
+        range.start += cut as u32;
+        if range.start < range.end && self.has_room() {
+            self.gather.pieces.push(Piece::Block(range));
+        }
+    }
+
+    fn has_room(&mut self) -> bool {
+        self.full |= self.gather.pieces.len() >= Gather::PIECES_MAX;
+        !self.full
+    }
+}
+
+/// Gives every message of a prologue (without file header) another time.
+pub fn restamp(prologue: &[u8], format: Format, chunk_size: u32, time: i64) -> Bytes {
+    let mut out = Vec::with_capacity(prologue.len());
+    match flv::framing(format) {
+        Some(framing) => {
+            out.extend_from_slice(prologue);
+            let mut at = 0;
+            while let Some(frame) = flv::framing_head_len(framing, &out[at..]) {
+                let tag = at + frame;
+                let Some(len) = out.get(tag + 1..tag + 4).map(be24) else { break };
+                let [high, rest @ ..] = rtmp::wire_time(time).to_be_bytes();
+                out[tag + 4..tag + 7].copy_from_slice(&rest);
+                out[tag + 7] = high;
+                at = tag + flv::TAG_HEAD + len + flv::TAG_TAIL + framing.suffix().len();
+                if at >= out.len() {
+                    break;
+                }
+            }
+        }
+        None => {
+            let mut rest = prologue;
+            while rest.len() >= 12 {
+                let extended = rest[1..4] == [0xff, 0xff, 0xff];
+                let (head, next) = if extended { (16, 5) } else { (12, 1) };
+                let len = be24(&rest[4..7]);
+                let (csid, type_id) = (rest[0] & 0x3f, rest[7]);
+                let chunks = len.div_ceil(chunk_size as usize).max(1);
+                let framed = head + len + (chunks - 1) * next;
+                let Some(body) = rest.get(head..framed) else { break };
+                let mut payload = Vec::with_capacity(len);
+                for piece in body.chunks(chunk_size as usize + next) {
+                    payload.extend_from_slice(&piece[..piece.len().min(chunk_size as usize)]);
+                }
+                let wire = rtmp::wire_time(time);
+                let msid = rtmp::MESSAGE_STREAM_ID;
+                chunk::write_message(&mut out, chunk_size, csid, type_id, wire, msid, &payload);
+                rest = &rest[framed..];
+            }
+        }
+    }
+    Bytes::from(out)
+}

@@ -1,0 +1,294 @@
+//! HTTP sessions on the data plane: live streams (HTTP-FLV, WebSocket-FLV), the index page.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::config::{DEFAULT_VHOST, TimeJitter};
+use crate::hub::{Format, Reason};
+use crate::media::name::StreamName;
+use crate::proto::http::{self, Method, Request, ResponseHead};
+use crate::proto::ws;
+use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
+use crate::page;
+
+use super::listing;
+use super::mount::Mount;
+use super::{Closing, Env, Play, SessionId, Wish};
+
+/// One HTTP connection.
+#[derive(Debug)]
+pub struct HttpSession {
+    id: SessionId,
+    /// Bytes of a request head that is not complete yet.
+    head: Vec<u8>,
+    state: State,
+    /// A request was answered since this was last asked.
+    answered: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Between requests, or inside a request head.
+    Requests,
+    /// Playing over plain HTTP: what the peer sends does not matter any more.
+    Playing,
+    /// Playing over a WebSocket.
+    WebSocket(Box<ws::Reader>),
+    /// Nothing more is read.
+    Over,
+}
+
+impl HttpSession {
+    /// A connection that has just been accepted.
+    pub fn new(id: SessionId) -> HttpSession {
+        HttpSession { id, head: Vec::new(), state: State::Requests, answered: false }
+    }
+
+    /// Name in the log.
+    pub fn name(&self) -> &'static str {
+        match self.state {
+            State::WebSocket(_) => "ws-flv",
+            State::Playing => "http-flv",
+            State::Requests | State::Over => "http",
+        }
+    }
+
+    /// True once after a request was answered and the connection waits for the next.
+    pub fn take_answered(&mut self) -> bool {
+        std::mem::take(&mut self.answered) && matches!(self.state, State::Requests)
+    }
+
+    /// Handles received bytes.
+    pub fn receive(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
+        match &mut self.state {
+            State::Requests => self.requests(out, env, data),
+            State::WebSocket(_) => self.frames(out, env, data),
+            State::Playing | State::Over => {}
+        }
+    }
+
+    fn requests(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
+        self.head.extend_from_slice(data);
+        while matches!(self.state, State::Requests) {
+            match http::parse_request(&self.head) {
+                Ok(None) => return,
+                Ok(Some((request, consumed))) => {
+                    self.head.drain(..consumed);
+                    self.request(out, env, &request);
+                }
+                Err(error) => {
+                    env.counters.count(Reason::BadRequest);
+                    out.extend_from_slice(&http::response::error(error));
+                    self.over(env, Reason::BadRequest);
+                }
+            }
+        }
+        let rest = std::mem::take(&mut self.head);
+        if !rest.is_empty() && matches!(self.state, State::WebSocket(_)) {
+            self.frames(out, env, &rest);
+        }
+    }
+
+    fn over(&mut self, env: &mut Env<'_>, reason: Reason) {
+        self.state = State::Over;
+        self.head = Vec::new();
+        env.wishes.push(Wish::Finish(reason));
+    }
+
+    fn request(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
+        tracing::debug!(id = %self.id, method = request.method.name(), path = %request.path,
+            "request");
+        // A body is never of use here; refusing it closes the door to smuggling.
+        if request.has_body() {
+            out.extend_from_slice(&http::response::plain(413));
+            return self.over(env, Reason::BadRequest);
+        }
+        let cors = env.config.http_server.crossdomain;
+        if request.method == Method::Options {
+            let head = with_cors(ResponseHead::new(204), request, cors).header("Allow", METHODS);
+            return self.reply(out, env, request, head, None);
+        }
+        if !matches!(request.method, Method::Get | Method::Head) {
+            let head = with_cors(ResponseHead::new(405), request, cors).header("Allow", METHODS);
+            return self.reply(out, env, request, head, Some(b"405 method not allowed\n"));
+        }
+        if let Some(name) = self.stream_name(env, request) {
+            return match name {
+                Ok(name) => self.play(out, env, request, &name),
+                Err(closing) => {
+                    tracing::info!(id = %self.id, path = %request.path, "refused: {}",
+                        closing.detail);
+                    env.counters.count(closing.reason);
+                    self.not_found(out, env, request)
+                }
+            };
+        }
+        if request.path == "/streams.json" {
+            let head = ResponseHead::new(200)
+                .header("Content-Type", "application/json")
+                .header("Cache-Control", "no-store");
+            let body = listing::streams_json(env.streams, env.wall_ms);
+            let head = with_cors(head, request, cors);
+            return self.reply(out, env, request, head, Some(body.as_bytes()));
+        }
+        if let Some(asset) = page::asset(&request.path) {
+            if request.header("if-none-match") == Some(asset.etag) {
+                let head = ResponseHead::new(304).header("ETag", asset.etag);
+                return self.reply(out, env, request, head, None);
+            }
+            let mut head = ResponseHead::new(200)
+                .header("Content-Type", asset.content_type)
+                .header("ETag", asset.etag);
+            for (name, value) in page::HEADERS {
+                head = head.header(name, value);
+            }
+            return self.reply(out, env, request, head, Some(asset.body));
+        }
+        env.counters.count(Reason::NotFound);
+        self.not_found(out, env, request)
+    }
+
+    fn not_found(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
+        let head = ResponseHead::new(404).header("Content-Type", "text/plain");
+        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        self.reply(out, env, request, head, Some(b"404 nothing is mounted here\n"));
+    }
+
+    /// A reply with a body that is at hand.
+    fn reply(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        head: ResponseHead,
+        body: Option<&[u8]>,
+    ) {
+        self.answered = true;
+        let keep = request.keep_alive();
+        let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
+        // Replies that never have a body (204, 304) do not state a length either: RFC 9110 8.6.
+        let Some(body) = body else {
+            out.extend_from_slice(&head.finish());
+            return if keep { () } else { self.over(env, Reason::PeerClosed) };
+        };
+        out.extend_from_slice(&head.content_length(body.len() as u64).finish());
+        if request.method != Method::Head {
+            out.extend_from_slice(body);
+        }
+        if !keep {
+            self.over(env, Reason::PeerClosed);
+        }
+    }
+
+    /// The stream a path names; `None` when no mount serves the path.
+    fn stream_name(
+        &self,
+        env: &Env<'_>,
+        request: &Request,
+    ) -> Option<Result<StreamName, Closing>> {
+        let vhost = env.config.vhost(DEFAULT_VHOST);
+        if !vhost.http_remux.enabled {
+            return None;
+        }
+        let mount = Mount::parse(&vhost.http_remux.mount)?;
+        let (app, stream) = mount.matches(&request.path)?;
+        // SRS: the vhost by `?vhost=`, `?domain=`, else the host name; unknown ones are default.
+        let vhost = request.param("vhost").or_else(|| request.param("domain"));
+        let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
+        let vhost = vhost.unwrap_or(&host);
+        let name = StreamName::new(env.config.vhost_name(vhost), app, stream);
+        Some(name.map_err(|error| Closing::because(Reason::StreamName, error)))
+    }
+
+    fn play(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        name: &StreamName,
+    ) {
+        let cors = env.config.http_server.crossdomain;
+        let flv = |status| {
+            let head = ResponseHead::with_version(request.minor_version, status)
+                .header("Content-Type", "video/x-flv")
+                .header("Cache-Control", "no-store");
+            with_cors(head, request, cors)
+        };
+        if request.method == Method::Head {
+            out.extend_from_slice(&flv(200).header("Connection", "close").finish());
+            return self.over(env, Reason::PeerClosed);
+        }
+        let stream = match env.streams.open(name) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(id = %self.id, "refused: {error}");
+                env.counters.count(Reason::StreamsLimit);
+                out.extend_from_slice(&http::response::plain(503));
+                return self.over(env, Reason::StreamsLimit);
+            }
+        };
+        let (format, head) = if request.wants_websocket() {
+            match ws::accept(request) {
+                Ok(response) => out.extend_from_slice(&response),
+                Err(error) => {
+                    env.counters.count(Reason::BadRequest);
+                    out.extend_from_slice(&error.response());
+                    return self.over(env, Reason::BadRequest);
+                }
+            }
+            self.state = State::WebSocket(Box::new(ws::Reader::new(ws::From::Client, WS_PLAYER_MESSAGE_BYTES_MAX)));
+            (Format::FlvWebSocket, Vec::new())
+        } else if request.minor_version == 0 {
+            self.state = State::Playing;
+            (Format::Flv, flv(200).header("Connection", "close").finish())
+        } else {
+            self.state = State::Playing;
+            let head = flv(200)
+                .header("Connection", "close")
+                .header("Transfer-Encoding", "chunked")
+                .finish();
+            (Format::FlvChunked, head)
+        };
+        let jitter = env.config.vhost(name.vhost()).play.time_jitter;
+        env.wishes.push(Wish::Play(Play {
+            stream: Arc::clone(&stream),
+            format,
+            head: Bytes::from(head),
+            rebase: jitter != TimeJitter::Off,
+            duration_ms: None,
+        }));
+    }
+
+    /// Frames a WebSocket player sends: pings are answered, a close is answered and ends it, the
+    /// rest means nothing.
+    fn frames(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
+        let State::WebSocket(reader) = &mut self.state else { return };
+        let mut input = data;
+        loop {
+            match reader.poll(&mut input) {
+                Ok(None) => return,
+                Ok(Some(ws::Event::Ping(payload))) => out.extend(ws::pong_frame(payload)),
+                Ok(Some(ws::Event::Close { code, .. })) => {
+                    out.extend(ws::close_frame(code.unwrap_or(1000), ""));
+                    return self.over(env, Reason::PeerClosed);
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    out.extend(ws::close_frame(error.close_code(), ""));
+                    tracing::info!(id = %self.id, "websocket: {error}");
+                    return self.over(env, Reason::Misbehaved);
+                }
+            }
+            if out.len() > SESSION_OUTPUT_MAX {
+                return;
+            }
+        }
+    }
+}
+
+const METHODS: &str = "GET, HEAD, OPTIONS";
+
+fn with_cors(head: ResponseHead, request: &Request, enabled: bool) -> ResponseHead {
+    if enabled { head.cors(request) } else { head }
+}

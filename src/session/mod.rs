@@ -1,0 +1,303 @@
+//! Sessions: one peer each, one file per protocol. The only place where bytes meet the hub.
+//!
+//! A session gets bytes and answers with bytes ([`Session::out`]) and wishes ([`Wish`]) that its
+//! shard carries out. It never touches a socket. A panic in here costs the session that raised
+//! it and nothing else: the memory in flight belongs to the driver.
+
+pub mod http;
+pub mod listing;
+pub mod mount;
+pub mod publish;
+pub mod rtmp;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use uring::{Arena, Conn};
+
+use crate::config::Config;
+use crate::hub::{Counters, Format, Reason};
+use crate::remux::{Registry, Stream};
+use crate::{limits, proto};
+
+/// What a session may look at and touch while it handles an event.
+pub struct Env<'a> {
+    /// Monotonic time, ns.
+    pub now: u64,
+    /// Wall clock, ms since the epoch; for people.
+    pub wall_ms: i64,
+    /// Index of the shard.
+    pub shard: usize,
+    /// The configuration in force.
+    pub config: &'a Config,
+    /// The table of streams.
+    pub streams: &'a Registry,
+    /// Media memory.
+    pub arena: &'a Arena,
+    /// The shard's counters.
+    pub counters: &'a Counters,
+    /// Streams that got messages.
+    pub touched: &'a mut Vec<Arc<Stream>>,
+    /// What the session asks its shard to do, in order.
+    pub wishes: &'a mut Vec<Wish>,
+}
+
+/// What a session asks of its shard.
+#[derive(Debug)]
+pub enum Wish {
+    /// Follow a stream.
+    Play(Play),
+    /// Stop following, the connection goes on.
+    StopPlaying,
+    /// Stop or continue sending media.
+    Pause(bool),
+    /// The session publishes this stream from now on.
+    Published(Arc<Stream>),
+    /// The session published this stream; it may be held for another publisher.
+    Unpublished(Arc<Stream>),
+    /// Close when everything queued has been sent.
+    Finish(Reason),
+    /// Close now.
+    Close(Closing),
+}
+
+/// How a session wants to follow a stream.
+#[derive(Debug)]
+pub struct Play {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// The encoding.
+    pub format: Format,
+    /// Sent right before the first bytes of the stream (an HTTP head).
+    pub head: Bytes,
+    /// Timestamps start at zero for this player (`time_jitter` other than off).
+    pub rebase: bool,
+    /// Stream time after which the player is closed, ms.
+    pub duration_ms: Option<i64>,
+}
+
+/// Why a session ends.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// For the counters.
+    pub reason: Reason,
+    /// For the log; empty when the reason says it all.
+    pub detail: String,
+}
+
+impl Closing {
+    /// A reason that needs no detail.
+    pub fn new(reason: Reason) -> Closing {
+        Closing { reason, detail: String::new() }
+    }
+
+    /// A reason and what exactly happened.
+    pub fn because(reason: Reason, detail: impl std::fmt::Display) -> Closing {
+        Closing { reason, detail: detail.to_string() }
+    }
+}
+
+/// Short id of a session, in every log line about it: 8 characters, as in SRS.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionId([u8; 8]);
+
+impl SessionId {
+    /// An id from 64 random bits.
+    pub fn from_bits(mut bits: u64) -> SessionId {
+        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+        let mut id = [0; 8];
+        for c in &mut id {
+            *c = ALPHABET[(bits & 31) as usize];
+            bits >>= 5;
+        }
+        SessionId(id)
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or("????????")
+    }
+}
+
+impl std::fmt::Display for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the peer speaks.
+#[derive(Debug)]
+pub enum Protocol {
+    /// RTMP.
+    Rtmp(Box<rtmp::RtmpSession>),
+    /// HTTP, HTTP-FLV, WebSocket-FLV.
+    Http(Box<http::HttpSession>),
+}
+
+/// One peer.
+#[derive(Debug)]
+pub struct Session {
+    /// Its connection.
+    pub conn: Conn,
+    /// Its id in the log.
+    pub id: SessionId,
+    /// Its address.
+    pub peer: SocketAddr,
+    /// Our address on its connection.
+    pub local: IpAddr,
+    /// When it connected, ns.
+    pub opened_at: u64,
+    /// When it has to have made progress, ns; `u64::MAX`: no deadline.
+    pub deadline: u64,
+    /// What `deadline` is for.
+    pub deadline_reason: Reason,
+    /// Bytes received.
+    pub bytes_in: u64,
+    /// Bytes sent.
+    pub bytes_out: u64,
+    /// Replies waiting to be sent.
+    pub out: Vec<u8>,
+    /// The reply that is being sent, what was taken of it cut off.
+    pub reply: Bytes,
+    /// A send of `reply` is in flight. The driver's own flag falls when the completion is
+    /// reaped, which may be before this session has heard of it.
+    pub sending: bool,
+    /// What to play as soon as the play before has come to the end of a message.
+    pub next_play: Option<Play>,
+    /// Close when `out` is sent.
+    pub finish: Option<Reason>,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl Session {
+    /// A session of a connection that has just been accepted. It has to say what it wants in
+    /// time, however slowly it sends.
+    pub fn new(
+        conn: Conn,
+        id: SessionId,
+        (peer, local): (SocketAddr, IpAddr),
+        now: u64,
+        protocol: Protocol,
+    ) -> Session {
+        Session {
+            conn,
+            id,
+            peer,
+            local,
+            opened_at: now,
+            deadline: now + limits::HANDSHAKE_MS_MAX * 1_000_000,
+            deadline_reason: Reason::HandshakeTimeout,
+            bytes_in: 0,
+            bytes_out: 0,
+            out: Vec::new(),
+            reply: Bytes::new(),
+            sending: false,
+            next_play: None,
+            finish: None,
+            protocol,
+        }
+    }
+
+    /// The next bytes to send for a session that does not play; they are in flight from here on.
+    pub fn take_reply(&mut self) -> Option<Bytes> {
+        if self.reply.is_empty() {
+            self.reply = Bytes::from(std::mem::take(&mut self.out));
+        }
+        self.sending = !self.reply.is_empty();
+        self.sending.then(|| self.reply.clone())
+    }
+
+    /// Notes that so much of the reply was sent.
+    pub fn reply_sent(&mut self, bytes: u32) {
+        self.bytes_out += u64::from(bytes);
+        self.sending = false;
+        self.reply.advance((bytes as usize).min(self.reply.len()));
+        if self.reply.is_empty() {
+            self.reply = Bytes::new();
+        }
+    }
+
+    /// True when [`Session::tick`] would find something to do at `now` (ns).
+    pub fn wants_tick(&self, now: u64) -> bool {
+        now >= self.deadline
+            || match &self.protocol {
+                Protocol::Rtmp(rtmp) => rtmp.wants_tick(now),
+                Protocol::Http(_) => false,
+            }
+    }
+
+    /// Handles received bytes.
+    pub fn receive(&mut self, env: &mut Env<'_>, data: &[u8]) {
+        self.bytes_in += data.len() as u64;
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.receive(&mut self.out, env, data),
+            Protocol::Http(http) => {
+                http.receive(&mut self.out, env, data);
+                if http.take_answered() {
+                    self.deadline = env.now + limits::HTTP_IDLE_MS_MAX * 1_000_000;
+                    self.deadline_reason = Reason::IdleTimeout;
+                }
+            }
+        }
+        if self.out.len() > limits::SESSION_OUTPUT_MAX {
+            env.wishes.push(Wish::Close(Closing::new(Reason::OverLimit)));
+        }
+    }
+
+    /// Looks at the session's own clocks, about once a second.
+    pub fn tick(&mut self, env: &mut Env<'_>) {
+        if env.now >= self.deadline {
+            self.deadline = u64::MAX;
+            env.wishes.push(Wish::Close(Closing::new(self.deadline_reason)));
+            return;
+        }
+        if let Protocol::Rtmp(rtmp) = &mut self.protocol {
+            rtmp.tick(env);
+        }
+    }
+
+    /// Sets or clears the time by which something must have happened.
+    pub fn expect_by(&mut self, deadline: Option<(u64, Reason)>) {
+        match deadline {
+            Some((at, reason)) => {
+                self.deadline = at;
+                self.deadline_reason = reason;
+            }
+            None => self.deadline = u64::MAX,
+        }
+    }
+
+    /// The stream this session publishes.
+    pub fn publisher(&mut self) -> Option<&mut publish::Publisher> {
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.publisher(),
+            Protocol::Http(_) => None,
+        }
+    }
+
+    /// Name of the protocol in the log.
+    pub fn protocol_name(&self) -> &'static str {
+        match &self.protocol {
+            Protocol::Rtmp(_) => "rtmp",
+            Protocol::Http(http) => http.name(),
+        }
+    }
+}
+
+/// Which class of fault an RTMP error is, for the counters.
+pub fn rtmp_reason(error: &proto::rtmp::Error) -> Reason {
+    match error {
+        proto::rtmp::Error::Malformed(_) => Reason::Malformed,
+        proto::rtmp::Error::Misbehaved(_) => Reason::Misbehaved,
+        proto::rtmp::Error::Unsupported(_) => Reason::Unsupported,
+        proto::rtmp::Error::Limit(_) => Reason::OverLimit,
+    }
+}

@@ -1,0 +1,51 @@
+//! Mounts: which URL path is which stream, by a template such as `[vhost]/[app]/[stream].flv`.
+
+/// A parsed template. `[vhost]` may only lead; the path begins at the first slash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// Literal text before `[app]`, between `[app]` and `[stream]`, and after it.
+    before: String,
+    between: String,
+    after: String,
+}
+
+impl Mount {
+    /// Reads a template. `None` when it lacks `[app]` or `[stream]`, or has them in another order.
+    pub fn parse(template: &str) -> Option<Mount> {
+        let path = &template[template.find('/')?..];
+        let (before, rest) = path.split_once("[app]")?;
+        let (between, after) = rest.split_once("[stream]")?;
+        let literal = |s: &str| !s.contains(['[', ']']);
+        (literal(before) && between.starts_with('/') && literal(between) && literal(after))
+            .then(|| Mount { before: before.into(), between: between.into(), after: after.into() })
+    }
+
+    /// App and stream of a path that the mount serves. The app may have several levels; the
+    /// stream is what follows the last separator.
+    pub fn matches<'p>(&self, path: &'p str) -> Option<(&'p str, &'p str)> {
+        let middle = path.strip_prefix(&self.before)?.strip_suffix(self.after.as_str())?;
+        let (app, stream) = middle.rsplit_once(self.between.as_str())?;
+        (!app.is_empty() && !stream.is_empty()).then_some((app, stream))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Mount;
+
+    #[test]
+    fn templates() {
+        let mount = Mount::parse("[vhost]/[app]/[stream].flv").unwrap();
+        assert_eq!(mount.matches("/live/s.flv"), Some(("live", "s")));
+        assert_eq!(mount.matches("/a/b/s.x.flv"), Some(("a/b", "s.x")));
+        assert_eq!(mount.matches("/live/s.ts"), None);
+        assert_eq!(mount.matches("/s.flv"), None);
+        assert_eq!(mount.matches("/live/.flv"), None);
+        let mount = Mount::parse("/x/[app]/y/[stream].live.flv").unwrap();
+        assert_eq!(mount.matches("/x/live/y/s.live.flv"), Some(("live", "s")));
+        assert_eq!(mount.matches("/live/s.live.flv"), None);
+        for bad in ["", "[app]", "/[stream]/[app]", "/[app][stream]", "/[app]/[stream]/[x]"] {
+            assert_eq!(Mount::parse(bad), None, "{bad}");
+        }
+    }
+}

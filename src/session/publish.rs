@@ -1,0 +1,152 @@
+//! The publishing half of a session, the same for every protocol: it holds the publisher's place
+//! and the stream's writer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::hub::feed::GopLimits;
+use crate::hub::{Counters, Reason};
+use crate::media::name::StreamName;
+use crate::proto::rtmp::MessageKind;
+use crate::remux::{Live, LiveOptions, Outcome, Stream};
+
+use super::{Closing, Env, Wish};
+
+/// A session that publishes.
+#[derive(Debug)]
+pub struct Publisher {
+    stream: Arc<Stream>,
+    live: Box<Live>,
+    /// Messages seen when the timeout was last looked at.
+    seen: u64,
+    messages: u64,
+    /// When the silence began, ns.
+    quiet_since: u64,
+}
+
+impl Publisher {
+    /// Takes the publisher's place in a stream.
+    ///
+    /// # Errors
+    /// Somebody publishes it, or there are too many streams.
+    pub fn start(env: &mut Env<'_>, name: &StreamName, session: &str) -> Result<Publisher, Closing> {
+        let stream = env
+            .streams
+            .open(name)
+            .map_err(|e| Closing::because(Reason::StreamsLimit, e))?;
+        let parked = stream
+            .acquire(session, env.shard)
+            .map_err(|busy| Closing::because(Reason::StreamBusy, busy))?;
+        let vhost = env.config.vhost(name.vhost());
+        let options = LiveOptions {
+            chunk_size: vhost.chunk_size,
+            gop: GopLimits {
+                enabled: vhost.play.gop_cache,
+                messages: vhost.play.gop_cache_max_frames,
+                bytes: vhost.play.gop_cache_max_bytes,
+            },
+            reduce_sequence_header: vhost.play.reduce_sequence_header,
+        };
+        let mut live = match parked {
+            Some(mut live) => {
+                live.resume(env.now);
+                stream.stats.resumed.fetch_add(1, Relaxed);
+                live
+            }
+            None => Box::new(Live::new(options, env.arena.clone())),
+        };
+        live.open_wanted(&stream);
+        live.attach(&stream);
+        stream.stats.published_since_ms.store(env.wall_ms, Relaxed);
+        env.touched.push(stream.clone());
+        env.wishes.push(Wish::Published(stream.clone()));
+        Ok(Publisher { stream, live, seen: 0, messages: 0, quiet_since: env.now })
+    }
+
+    /// The stream.
+    pub fn stream(&self) -> &Arc<Stream> {
+        &self.stream
+    }
+
+    /// Messages received.
+    pub fn messages(&self) -> u64 {
+        self.messages
+    }
+
+    /// An audio or video message.
+    ///
+    /// # Errors
+    /// The codec is not carried; the session is to be closed.
+    pub fn message(
+        &mut self,
+        counters: &Counters,
+        kind: MessageKind,
+        timestamp: u32,
+        payload: &[u8],
+    ) -> Result<(), Closing> {
+        self.messages += 1;
+        self.stream.stats.messages.fetch_add(1, Relaxed);
+        self.stream.stats.bytes.fetch_add(payload.len() as u64, Relaxed);
+        match self.live.write(kind, timestamp, payload) {
+            Ok(Outcome::Written { keyframe, discontinuity }) => {
+                if keyframe {
+                    self.stream.stats.keyframes.fetch_add(1, Relaxed);
+                }
+                if discontinuity {
+                    counters.count(Reason::TimestampJump);
+                }
+            }
+            Ok(Outcome::Dropped(reason)) => counters.count(reason),
+            Err(refused) => return Err(Closing::because(Reason::CodecUnsupported, refused)),
+        }
+        if let Some(tracks) = self.live.tracks_if_changed() {
+            self.stream.set_tracks(tracks);
+        }
+        Ok(())
+    }
+
+    /// onMetaData, already rewritten for players.
+    pub fn metadata(&mut self, timestamp: u32, payload: Vec<u8>, declared: (bool, bool)) {
+        self.messages += 1;
+        self.live.write_metadata(timestamp, payload, declared);
+    }
+
+    /// Opens the formats players wait for. True when one was opened.
+    pub fn open_wanted(&mut self) -> bool {
+        self.live.open_wanted(&self.stream)
+    }
+
+    /// Closes the formats nobody follows, and sees whether the publisher is silent for too long.
+    pub fn tick(&mut self, env: &mut Env<'_>) {
+        self.live.close_unfollowed(&self.stream);
+        if self.messages != self.seen {
+            self.seen = self.messages;
+            self.quiet_since = env.now;
+            return;
+        }
+        let publish = &env.config.vhost(self.stream.name.vhost()).publish;
+        let (limit, reason) = if self.messages == 0 {
+            (publish.firstpkt_timeout, Reason::FirstPacketTimeout)
+        } else {
+            (publish.normal_timeout, Reason::PublishTimeout)
+        };
+        if env.now.saturating_sub(self.quiet_since) >= limit.as_nanos() as u64 {
+            env.wishes.push(Wish::Close(Closing::new(reason)));
+        }
+    }
+
+    /// Gives the place back. With a hold the writer stays with the stream for the next publisher.
+    pub fn stop(self, env: &mut Env<'_>) {
+        let Publisher { stream, mut live, .. } = self;
+        if env.config.vhost(stream.name.vhost()).publish.hold.is_zero() {
+            live.detach(&stream);
+            drop(live);
+            stream.release(None);
+        } else {
+            live.park(env.now);
+            stream.release(Some(live));
+        }
+        env.touched.push(stream.clone());
+        env.wishes.push(Wish::Unpublished(stream));
+    }
+}

@@ -1,0 +1,598 @@
+//! Fan-out: the players of a feed on this shard, and what each is sent next.
+//!
+//! A player is a cursor and a little state. In a turn every idle player that is behind gets one
+//! send; a player whose send is in flight is left alone and pulls the rest when it completes, so
+//! merging happens by itself under load. Nothing is queued, copied or allocated per player.
+
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use uring::{Conn, Driver, Errno, Payload, SendMode};
+
+use crate::hub::{Feed, Format, Held, Join, Mirror, Next, Position, Reason};
+use crate::remux::{Stream, rebase};
+use crate::session::{Closing, Session};
+use crate::limits;
+
+use super::route::Routes;
+
+/// One feed as this shard's players follow it.
+#[derive(Debug)]
+pub struct Follow {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// The encoding.
+    pub format: Format,
+    /// The blocks, once the feed is open.
+    pub mirror: Option<Mirror>,
+    /// The players. Their order means nothing.
+    pub players: Vec<Player>,
+    /// In the shard's list of follows with news.
+    pub touched: bool,
+    /// When the players were last given what there was, ns.
+    pub flushed_at: u64,
+    /// Up to where.
+    pub flushed: Position,
+    /// Out chunk size of the vhost when the first player came, bytes.
+    pub chunk_size: u32,
+    /// The feed has ended: players that have not read it to its end by then are closed, ns.
+    pub ends_at: Option<u64>,
+}
+
+/// One player.
+#[derive(Debug)]
+pub struct Player {
+    /// Its connection; the index of its session.
+    pub conn: Conn,
+    /// Its place in the feed.
+    pub at: Position,
+    /// Stream time of the feed when the send in flight was issued, ms: how far it lags.
+    since: i64,
+    /// What only some players have, most of the time.
+    aux: Option<Box<Aux>>,
+    phase: Phase,
+    sending: Sending,
+    /// `pause`, by the player's wish.
+    pub paused: bool,
+    /// The session has replies to send at the next message boundary.
+    pub has_out: bool,
+    /// Fell behind; finishes its message and goes on at the newest keyframe.
+    lagging: bool,
+    /// Has asked to stop: leaves at the end of the message it is in.
+    leaving: bool,
+    /// Where zero-copy was found to pay or not.
+    route: u16,
+    /// Bytes sent to it.
+    pub bytes: u64,
+}
+
+#[derive(Debug, Default)]
+struct Aux {
+    /// Private bytes to send before anything else: head and prologue, replies.
+    bytes: Bytes,
+    /// HTTP head, sent with the first bytes of the stream.
+    head: Bytes,
+    /// The rest of a message after falling behind.
+    held: Held,
+    /// Own timestamps.
+    rebase: Option<rebase::State>,
+    /// Stream time at which the player has had what it asked for, and what it asked for, ms.
+    duration: Option<(Option<i64>, i64)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No feed yet, or no way to join it yet.
+    Waiting,
+    /// Following.
+    Live,
+    /// Fell behind: finishing the message it is in.
+    Finishing,
+    /// Fell behind: sequence headers are on their way; then it goes on at the newest keyframe.
+    /// Their being taken is the sign that the player reads again.
+    Moving,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    Nothing,
+    Private,
+    Feed,
+    Held,
+}
+
+/// What pumping a player led to.
+#[derive(Debug)]
+pub enum Pumped {
+    /// A send is in flight, or there is nothing to send.
+    Fine,
+    /// It was moved to a newer place.
+    Skipped,
+    /// It wanted to leave, and nothing of it is left to be sent.
+    Left,
+    /// It has to be closed.
+    Close(Closing),
+}
+
+/// What a pump needs beside the player.
+pub struct Pump<'a, D> {
+    /// The driver.
+    pub driver: &'a mut D,
+    /// Zero-copy decisions.
+    pub routes: &'a mut Routes,
+    /// The feed's blocks, when it is open.
+    pub mirror: Option<&'a Mirror>,
+    /// Up to where players are given messages.
+    pub flushed: Position,
+    /// The encoding.
+    pub format: Format,
+    /// Out chunk size of the vhost, bytes.
+    pub chunk_size: u32,
+    /// The shard's sessions, for replies; touched only when there are some.
+    pub sessions: &'a mut [Option<Session>],
+}
+
+impl Player {
+    /// A player that waits for its feed.
+    pub fn new(conn: Conn, head: Bytes, rebase: bool, duration_ms: Option<i64>, route: u16) -> Player {
+        let aux = Aux {
+            head,
+            rebase: rebase.then(rebase::State::default),
+            duration: duration_ms.map(|ms| (None, ms)),
+            ..Aux::default()
+        };
+        Player {
+            conn,
+            at: Position::default(),
+            since: 0,
+            aux: Some(Box::new(aux)),
+            phase: Phase::Waiting,
+            sending: Sending::Nothing,
+            paused: false,
+            has_out: false,
+            lagging: false,
+            leaving: false,
+            route,
+            bytes: 0,
+        }
+    }
+
+    /// Takes over a reply of the session that is being sent: `in_flight`, or still waiting.
+    pub fn take_over_reply(&mut self, reply: Bytes, in_flight: bool) {
+        self.aux.get_or_insert_default().bytes = reply;
+        if in_flight {
+            self.sending = Sending::Private;
+        }
+    }
+
+    /// Where zero-copy was found to pay or not.
+    pub fn route(&self) -> u16 {
+        self.route
+    }
+
+    /// The player wants to stop; it is done with when [`Pumped::Left`] says so.
+    pub fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// True when a message may begin here, so that other bytes can be sent instead.
+    pub fn is_between_messages(&self, mirror: Option<&Mirror>) -> bool {
+        !self.in_flight()
+            && match (self.phase, mirror) {
+                (Phase::Waiting, _) | (Phase::Moving, _) | (_, None) => true,
+                (Phase::Finishing, _) => false,
+                (Phase::Live, Some(mirror)) => {
+                    !self.rebase_inside_message() && mirror.is_boundary(self.at)
+                }
+            }
+            && self.aux.as_ref().is_none_or(|a| a.bytes.is_empty())
+    }
+
+    /// True while the kernel has a send of this player.
+    pub fn in_flight(&self) -> bool {
+        self.sending != Sending::Nothing
+    }
+
+    /// True when the player is in the feed (and not before it).
+    pub fn started(&self) -> bool {
+        self.phase != Phase::Waiting
+    }
+
+    /// Oldest block the player needs from the mirror.
+    pub fn needs_block(&self) -> u64 {
+        if self.phase == Phase::Live && !self.lagging { self.at.block } else { u64::MAX }
+    }
+
+    /// Back to waiting: the feed is over and another one may come.
+    pub fn wait_for_next_feed(&mut self) {
+        self.phase = Phase::Waiting;
+        self.lagging = false;
+    }
+
+    /// True when the player has everything of a feed that ended at `end`.
+    pub fn has_all(&self, mirror: &Mirror, end: Position) -> bool {
+        !self.in_flight()
+            && self.aux.as_ref().is_none_or(|a| a.bytes.is_empty() && a.held.is_empty())
+            && (self.phase != Phase::Live || self.at >= end || {
+                matches!(mirror.next(self.at, 1), Next::AtEnd | Next::Gone)
+            })
+    }
+
+    /// Looks whether the player is too far behind. True when the send in flight is to be
+    /// cancelled.
+    pub fn check_lag(&mut self, mirror: &Mirror, queue_ms: i64) -> bool {
+        if self.phase != Phase::Live || self.lagging {
+            return false;
+        }
+        if self.sending == Sending::Feed {
+            self.lagging = mirror.feed().time() - self.since > queue_ms;
+            return self.lagging;
+        }
+        if self.paused && self.sending == Sending::Nothing {
+            self.lagging = mirror.feed().time() - mirror.time_at(self.at) > queue_ms;
+        }
+        false
+    }
+
+    /// The send in flight is done.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn sent(&mut self, result: Result<u32, Errno>, mirror: Option<&Mirror>) -> Result<u32, Errno> {
+        let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
+        let bytes = match result {
+            Ok(bytes) => {
+                self.bytes += u64::from(bytes);
+                bytes
+            }
+            // Only a lagging player's send is ever cancelled.
+            Err(errno) if self.lagging && errno == ECANCELED => 0,
+            Err(errno) => return Err(errno),
+        };
+        match sending {
+            Sending::Feed => {
+                let rebase = self.aux.as_mut().and_then(|a| a.rebase.as_mut());
+                match (rebase, mirror) {
+                    (Some(rebase), Some(mirror)) => self.at = rebase.sent(mirror, self.at, bytes),
+                    (None, Some(mirror)) => self.at = mirror.advance(self.at, bytes),
+                    (_, None) => {}
+                }
+            }
+            Sending::Private => {
+                if let Some(aux) = &mut self.aux {
+                    aux.bytes.advance(bytes as usize);
+                }
+                self.drop_aux_if_empty();
+            }
+            Sending::Held => {
+                if let Some(aux) = &mut self.aux {
+                    aux.held.advance(bytes);
+                }
+            }
+            Sending::Nothing => {}
+        }
+        Ok(bytes)
+    }
+
+    /// Issues the next send, if there is one to issue.
+    pub fn pump<D: Driver>(&mut self, with: &mut Pump<'_, D>) -> Pumped {
+        let mut skipped = false;
+        loop {
+            if self.in_flight() {
+                break;
+            }
+            if self.aux.as_ref().is_some_and(|a| !a.bytes.is_empty()) {
+                self.send_private(with.driver);
+                break;
+            }
+            if self.leaving && matches!(self.phase, Phase::Waiting | Phase::Moving) {
+                return Pumped::Left;
+            }
+            match self.phase {
+                Phase::Waiting => {
+                    // Replies go out at once, but never before an HTTP head that still waits.
+                    if self.has_out && self.head_is_sent() {
+                        self.take_out(with);
+                    } else if !self.start(with) {
+                        break;
+                    }
+                }
+                Phase::Live => match self.pump_live(with) {
+                    Step::Again => {}
+                    Step::Done => break,
+                    Step::Leave => return Pumped::Left,
+                    Step::Close(closing) => return Pumped::Close(closing),
+                },
+                Phase::Finishing => {
+                    let range = self.aux.as_ref().and_then(|a| a.held.front().cloned());
+                    match range {
+                        Some(range) => {
+                            self.sending = Sending::Held;
+                            with.driver.send(self.conn, Payload::Range(range), SendMode::Copy);
+                        }
+                        None => self.begin_moving(with),
+                    }
+                }
+                Phase::Moving => {
+                    // The headers were taken: the player reads again.
+                    let Some(mirror) = with.mirror else { break };
+                    let join = mirror.feed().join();
+                    if !self.enter(mirror, join.as_deref()) {
+                        break;
+                    }
+                    skipped = true;
+                }
+            }
+        }
+        if skipped { Pumped::Skipped } else { Pumped::Fine }
+    }
+
+    fn pump_live<D: Driver>(&mut self, with: &mut Pump<'_, D>) -> Step {
+        let Some(mirror) = with.mirror else { return Step::Done };
+        // All but the last check is rare; what nearly every player needs is at the end.
+        if self.paused || self.leaving || self.has_out {
+            let paused_behind = self.paused && self.lagging;
+            let boundary = !self.rebase_inside_message() && mirror.is_boundary(self.at);
+            if boundary || paused_behind {
+                if self.has_out {
+                    self.take_out(with);
+                    return Step::Again;
+                }
+                if self.leaving {
+                    return Step::Leave;
+                }
+                if self.paused {
+                    return Step::Done;
+                }
+            } else if self.leaving {
+                return self.finish_message(with, mirror);
+            }
+        }
+        if self.lagging {
+            return self.finish_message(with, mirror);
+        }
+        if self.duration_is_over(mirror.feed()) {
+            return Step::Close(Closing::new(Reason::DurationReached));
+        }
+        if self.at >= with.flushed {
+            return Step::Done;
+        }
+        if self.aux.as_ref().is_some_and(|a| a.rebase.is_some()) {
+            return self.pump_rebased(with, mirror);
+        }
+        // What a player is behind by when its send is issued counts from its own place.
+        self.since = if self.at.block == with.flushed.block {
+            mirror.feed().time()
+        } else {
+            mirror.time_at(self.at)
+        };
+        match mirror.next(self.at, limits::SEND_BYTES_MAX) {
+            Next::AtEnd => Step::Done,
+            Next::One(range) => {
+                let mode = with.routes.mode(self.route, range.end - range.start);
+                self.sending = Sending::Feed;
+                with.driver.send(self.conn, Payload::Range(range), mode);
+                Step::Done
+            }
+            Next::Two(first, second) => {
+                let len = first.end - first.start + second.end - second.start;
+                let mode = with.routes.mode_across_blocks(self.route, len);
+                let mut gather = with.driver.take_gather();
+                gather.pieces.push(uring::Piece::Block(first));
+                gather.pieces.push(uring::Piece::Block(second));
+                self.sending = Sending::Feed;
+                with.driver.send(self.conn, Payload::Gather(gather), mode);
+                Step::Done
+            }
+            Next::Gone => {
+                // This shard slept through more than the feed keeps, which the lag rule should
+                // have seen first. Whether the player is inside a message is not known any more.
+                Step::Close(Closing::new(Reason::FellBehind))
+            }
+        }
+    }
+
+    fn pump_rebased<D: Driver>(&mut self, with: &mut Pump<'_, D>, mirror: &Mirror) -> Step {
+        self.since = mirror.time_at(self.at);
+        let Some(state) = self.aux.as_mut().and_then(|a| a.rebase.as_mut()) else {
+            return Step::Done;
+        };
+        let mut gather = with.driver.take_gather();
+        if state.gather(mirror, self.at, with.format, with.chunk_size, &mut gather) {
+            self.sending = Sending::Feed;
+            with.driver.send(self.conn, Payload::Gather(gather), SendMode::Copy);
+        }
+        Step::Done
+    }
+
+    fn finish_message<D: Driver>(&mut self, with: &mut Pump<'_, D>, mirror: &Mirror) -> Step {
+        let aux = self.aux.get_or_insert_default();
+        if let Some(rebase) = &mut aux.rebase {
+            aux.bytes = rebase.rest_of_message(mirror, self.at, with.format, with.chunk_size);
+            self.begin_moving(with);
+            return Step::Again;
+        }
+        aux.held = mirror.rest_of_message(self.at);
+        self.phase = Phase::Finishing;
+        Step::Again
+    }
+
+    /// Sequence headers again: what comes next may need others than what came before, and their
+    /// being taken says that the player reads.
+    fn begin_moving<D: Driver>(&mut self, with: &Pump<'_, D>) {
+        self.phase = Phase::Moving;
+        let join = with.mirror.and_then(|m| m.feed().join());
+        let aux = self.aux.get_or_insert_default();
+        let Some(join) = join else { return };
+        let headers = join.prologue.slice(join.messages_at..);
+        let headers = match &aux.rebase {
+            Some(state) => {
+                rebase::restamp(&headers, with.format, with.chunk_size, state.time(join.time))
+            }
+            None => headers,
+        };
+        if aux.bytes.is_empty() {
+            aux.bytes = headers;
+        } else {
+            aux.bytes = [&aux.bytes[..], &headers[..]].concat().into();
+        }
+    }
+
+    /// Joins the feed if it can be joined. False when there is nothing to do but wait.
+    fn start<D: Driver>(&mut self, with: &Pump<'_, D>) -> bool {
+        let Some(mirror) = with.mirror else { return false };
+        let Some(join) = mirror.feed().join() else { return false };
+        if mirror.feed().ended() {
+            return false;
+        }
+        if !self.enter(mirror, Some(&join)) {
+            return false;
+        }
+        let start_time = if join.start.is_some() { join.time } else { mirror.feed().time() };
+        let aux = self.aux.get_or_insert_default();
+        let mut prologue = join.prologue.clone();
+        if let Some(rebase) = &mut aux.rebase {
+            rebase.begin(start_time);
+            let headers = prologue.slice(join.messages_at..);
+            let headers = rebase::restamp(&headers, with.format, with.chunk_size, 0);
+            prologue = [&prologue[..join.messages_at], &headers[..]].concat().into();
+        }
+        if let Some((end @ None, ms)) = &mut aux.duration {
+            *end = Some(start_time + *ms);
+        }
+        let head = std::mem::take(&mut aux.head);
+        aux.bytes =
+            if head.is_empty() { prologue } else { [&head[..], &prologue[..]].concat().into() };
+        true
+    }
+
+    /// Goes to the newest keyframe, or to the live end where none is kept. False when the
+    /// keyframe is between two places: the writer has let go of the old one and is about to tell
+    /// of the new one, or this shard has not taken its block up yet. The next message helps.
+    fn enter(&mut self, mirror: &Mirror, join: Option<&Join>) -> bool {
+        self.at = match join.and_then(|join| join.start) {
+            Some(start) if mirror.block(start.block).is_some() => start,
+            Some(_) => return false,
+            None => mirror.live_end(),
+        };
+        self.phase = Phase::Live;
+        self.lagging = false;
+        self.since = mirror.feed().time();
+        true
+    }
+
+    fn send_private<D: Driver>(&mut self, driver: &mut D) {
+        if let Some(aux) = &self.aux {
+            self.sending = Sending::Private;
+            driver.send(self.conn, Payload::Bytes(aux.bytes.clone()), SendMode::Copy);
+        }
+    }
+
+    fn take_out<D>(&mut self, with: &mut Pump<'_, D>) {
+        self.has_out = false;
+        if let Some(session) = with.sessions[self.conn.index()].as_mut() {
+            let out = std::mem::take(&mut session.out);
+            self.aux.get_or_insert_default().bytes = Bytes::from(out);
+        }
+    }
+
+    fn head_is_sent(&self) -> bool {
+        self.aux.as_ref().is_none_or(|a| a.head.is_empty())
+    }
+
+    fn rebase_inside_message(&self) -> bool {
+        self.aux.as_ref().and_then(|a| a.rebase.as_ref()).is_some_and(|r| r.inside_message())
+    }
+
+    fn duration_is_over(&self, feed: &Feed) -> bool {
+        let end = self.aux.as_ref().and_then(|a| a.duration).and_then(|(end, _)| end);
+        end.is_some_and(|end| feed.time() >= end)
+    }
+
+    /// Most players need no more than their cursor once they have started.
+    fn drop_aux_if_empty(&mut self) {
+        let empty = self.aux.as_ref().is_some_and(|a| {
+            a.bytes.is_empty()
+                && a.head.is_empty()
+                && a.held.is_empty()
+                && a.rebase.is_none()
+                && a.duration.is_none()
+        });
+        if empty {
+            self.aux = None;
+        }
+    }
+}
+
+enum Step {
+    Again,
+    Done,
+    Leave,
+    Close(Closing),
+}
+
+/// Bytes that end a player's connection in good order when its stream ends; `None`: the player
+/// stays and waits for the next publisher.
+pub fn tail(format: Format) -> Option<&'static [u8]> {
+    match format {
+        Format::Rtmp => None,
+        Format::Flv => Some(b""),
+        Format::FlvChunked => Some(b"0\r\n\r\n"),
+        // RFC 6455 7.4.1: a close frame, 1001 going away.
+        Format::FlvWebSocket => Some(&[0x88, 2, 0x03, 0xe9]),
+    }
+}
+
+/// The send was cancelled before the kernel took a byte of it.
+const ECANCELED: Errno = Errno(125);
+
+impl Follow {
+    /// A feed to follow, not open yet.
+    pub fn new(stream: Arc<Stream>, format: Format, chunk_size: u32) -> Follow {
+        Follow {
+            chunk_size,
+            stream,
+            format,
+            mirror: None,
+            players: Vec::new(),
+            touched: false,
+            flushed_at: 0,
+            flushed: Position::default(),
+            ends_at: None,
+        }
+    }
+
+    /// Takes up the stream's feed of this format if it is open. True when it is there.
+    pub fn take_up_feed(&mut self) -> bool {
+        if self.mirror.is_some() {
+            return true;
+        }
+        let Some(feed) = self.stream.feed(self.format) else { return false };
+        if !feed.follow() {
+            return false;
+        }
+        feed.count_players(self.players.len() as i32);
+        let mirror = Mirror::new(feed);
+        self.flushed = mirror.end();
+        self.mirror = Some(mirror);
+        self.ends_at = None;
+        true
+    }
+
+    /// Lets go of the feed.
+    pub fn let_go_of_feed(&mut self) {
+        if let Some(mirror) = self.mirror.take() {
+            mirror.feed().count_players(-(self.players.len() as i32));
+            mirror.feed().unfollow();
+        }
+        self.ends_at = None;
+    }
+
+    /// Lets go of blocks that no player here needs any more.
+    pub fn trim(&mut self) {
+        let oldest = self.players.iter().map(Player::needs_block).min().unwrap_or(u64::MAX);
+        if let Some(mirror) = &mut self.mirror {
+            mirror.trim(oldest);
+        }
+    }
+}

@@ -1,0 +1,609 @@
+//! A shard: one thread, one ring, and all it owns. `run` shows the loop, [`Letter`] what others
+//! can tell a shard, `fanout` how players are served.
+//!
+//! A shard is generic over its driver: the same code runs on io_uring and, many shards in one
+//! thread with virtual time, on the simulator.
+
+pub mod fanout;
+pub mod gate;
+pub mod letter;
+pub mod pace;
+pub mod route;
+pub mod run;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use uring::{Arena, Conn, Driver, Event, Listener};
+
+use crate::config::Config;
+use crate::hub::{Counters, Format, Reason, StreamId};
+use crate::limits;
+use crate::remux::{Registry, Stream};
+use crate::session::http::HttpSession;
+use crate::session::rtmp::RtmpSession;
+use crate::session::{Closing, Env, Play, Protocol, Session, SessionId, Wish};
+
+use fanout::{Follow, Player, Pump, Pumped};
+use gate::Gate;
+pub use letter::{Letter, Mailbox, Post};
+use pace::Pace;
+use route::Routes;
+
+/// What a listener's connections speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Service {
+    /// RTMP.
+    Rtmp,
+    /// HTTP: live streams and the index page.
+    Http,
+}
+
+/// What all shards of a process share.
+#[derive(Debug)]
+pub struct Shared<W> {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The table of streams.
+    pub streams: Arc<Registry>,
+    /// Media memory.
+    pub arena: Arena,
+    /// Connection limits.
+    pub gate: Arc<Gate>,
+    /// Most connections, as the open-file limit allows.
+    pub max_connections: u32,
+    /// Letters.
+    pub post: Post<W>,
+}
+
+impl<W: Clone> Clone for Shared<W> {
+    fn clone(&self) -> Self {
+        Shared {
+            config: self.config.clone(),
+            streams: self.streams.clone(),
+            arena: self.arena.clone(),
+            gate: self.gate.clone(),
+            max_connections: self.max_connections,
+            post: self.post.clone(),
+        }
+    }
+}
+
+/// Clocks that a driver does not have.
+#[derive(Clone, Copy, Debug)]
+pub struct Clocks {
+    /// Wall clock, ms since the epoch; for people.
+    pub wall_ms: fn() -> i64,
+    /// CPU time of the calling thread, ns; what the pace is set by.
+    pub thread_cpu_ns: fn() -> u64,
+}
+
+/// Where a connection's player is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Link {
+    follow: u32,
+    player: u32,
+}
+
+impl Link {
+    const NONE: Link = Link { follow: u32::MAX, player: u32::MAX };
+}
+
+/// One shard.
+pub struct Shard<D: Driver> {
+    index: usize,
+    driver: D,
+    shared: Shared<D::Waker>,
+    clocks: Clocks,
+    counters: Arc<Counters>,
+    listeners: Vec<(Listener, Service)>,
+    /// By connection index.
+    sessions: Vec<Option<Session>>,
+    links: Vec<Link>,
+    open_sessions: usize,
+    /// Connections given to the driver to close that are not closed yet.
+    closing: usize,
+    /// Bytes sent since the counters were last brought up to date.
+    bytes_sent: u64,
+    follows: Vec<Option<Follow>>,
+    follow_of: HashMap<(StreamId, Format), u32>,
+    /// Follows with news, or waiting for their window.
+    due: Vec<u32>,
+    /// Follows whose feed has ended and whose players are reading its end.
+    ending: Vec<u32>,
+    /// Sessions that publish.
+    publishing: HashMap<StreamId, Conn>,
+    /// Streams that got messages in this turn.
+    touched: Vec<Arc<Stream>>,
+    /// Streams without publisher whose players are held, and until when, ns.
+    holds: Vec<(u64, Arc<Stream>)>,
+    /// Streams to be forgotten when they are still idle at that time, ns.
+    lingering: Vec<(u64, Arc<Stream>)>,
+    /// Shards to be woken at the end of the turn, one bit each.
+    wakes: u64,
+    routes: Routes,
+    pace: Pace,
+    random: u64,
+    next_tick: u64,
+    draining: bool,
+    stopping: bool,
+    events: Vec<Event>,
+    wishes: Vec<Wish>,
+}
+
+impl<D: Driver> Shard<D> {
+    /// A shard without listeners.
+    pub fn new(
+        index: usize,
+        driver: D,
+        shared: Shared<D::Waker>,
+        counters: Arc<Counters>,
+        clocks: Clocks,
+        seed: u64,
+    ) -> Shard<D> {
+        shared.post.mailbox(index).set_waker(driver.waker());
+        let now = driver.now();
+        let routes = Routes::new(shared.config.zero_copy);
+        Shard {
+            index,
+            shared,
+            clocks,
+            counters,
+            listeners: Vec::new(),
+            sessions: Vec::new(),
+            links: Vec::new(),
+            open_sessions: 0,
+            closing: 0,
+            bytes_sent: 0,
+            follows: Vec::new(),
+            follow_of: HashMap::new(),
+            due: Vec::new(),
+            ending: Vec::new(),
+            publishing: HashMap::new(),
+            touched: Vec::new(),
+            holds: Vec::new(),
+            lingering: Vec::new(),
+            wakes: 0,
+            routes,
+            pace: Pace::new(now, (clocks.thread_cpu_ns)()),
+            random: seed | 1,
+            next_tick: now,
+            draining: false,
+            stopping: false,
+            events: Vec::new(),
+            wishes: Vec::new(),
+            driver,
+        }
+    }
+
+    /// The driver, to open listeners with.
+    pub fn driver(&mut self) -> &mut D {
+        &mut self.driver
+    }
+
+    /// Says what the connections of a listener speak.
+    pub fn serve(&mut self, listener: Listener, service: Service) {
+        self.listeners.push((listener, service));
+    }
+
+    /// Connections now.
+    pub fn connections(&self) -> usize {
+        self.open_sessions
+    }
+
+    /// Streams followed now, for tests.
+    pub fn follows(&self) -> usize {
+        self.follow_of.len()
+    }
+
+    fn random(&mut self) -> u64 {
+        // xorshift64*: ids need to differ, not to be secret.
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn session(&mut self, conn: Conn) -> Option<&mut Session> {
+        self.sessions.get_mut(conn.index())?.as_mut().filter(|s| s.conn == conn)
+    }
+
+    /// Runs `handle` on a session with everything it may touch, then carries out its wishes. A
+    /// panic in it costs that session.
+    fn with_session(&mut self, conn: Conn, handle: impl FnOnce(&mut Session, &mut Env<'_>)) {
+        let Some(mut session) = self.take_session(conn) else { return };
+        let mut wishes = std::mem::take(&mut self.wishes);
+        let mut env = Env {
+            now: self.driver.now(),
+            wall_ms: (self.clocks.wall_ms)(),
+            shard: self.index,
+            config: &self.shared.config,
+            streams: &self.shared.streams,
+            arena: &self.shared.arena,
+            counters: &self.counters,
+            touched: &mut self.touched,
+            wishes: &mut wishes,
+        };
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            handle(&mut session, &mut env);
+        }));
+        if outcome.is_err() {
+            wishes.push(Wish::Close(Closing::new(Reason::Bug)));
+        }
+        self.sessions[conn.index()] = Some(session);
+        for wish in wishes.drain(..) {
+            self.carry_out(conn, wish);
+        }
+        if self.wishes.capacity() == 0 {
+            self.wishes = wishes;
+        }
+        self.flush_replies(conn);
+    }
+
+    fn take_session(&mut self, conn: Conn) -> Option<Session> {
+        let slot = self.sessions.get_mut(conn.index())?;
+        if slot.as_ref().is_some_and(|s| s.conn == conn) { slot.take() } else { None }
+    }
+
+    fn carry_out(&mut self, conn: Conn, wish: Wish) {
+        if self.session(conn).is_none() && !matches!(wish, Wish::Unpublished(_)) {
+            return;
+        }
+        match wish {
+            Wish::Play(play) => self.play(conn, play),
+            Wish::StopPlaying => {
+                if let Some(player) = self.player(conn) {
+                    player.leave();
+                    self.pump(conn);
+                }
+                let idle = self.driver.now() + limits::RTMP_IDLE_MS_MAX * 1_000_000;
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(Some((idle, Reason::IdleTimeout)));
+                }
+            }
+            Wish::Pause(paused) => {
+                if let Some(player) = self.player(conn) {
+                    player.paused = paused;
+                    self.pump(conn);
+                }
+            }
+            Wish::Published(stream) => {
+                self.publishing.insert(stream.id, conn);
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(None);
+                    tracing::info!(id = %session.id, peer = %session.peer,
+                        protocol = session.protocol_name(), stream = %stream.name, "publish");
+                }
+                Counters::add(&self.counters.publishers, 1);
+            }
+            Wish::Unpublished(stream) => self.unpublished(&stream),
+            Wish::Finish(reason) => {
+                let reply_by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
+                if !self.stop_playing_between_messages(conn) {
+                    return self.close(conn, &Closing::new(reason));
+                }
+                if let Some(session) = self.session(conn) {
+                    session.finish = Some(reason);
+                    session.expect_by(Some((reply_by, reason)));
+                }
+            }
+            Wish::Close(closing) => self.close(conn, &closing),
+        }
+    }
+
+    fn unpublished(&mut self, stream: &Arc<Stream>) {
+        self.publishing.remove(&stream.id);
+        Counters::sub(&self.counters.publishers, 1);
+        let hold = self.shared.config.vhost(stream.name.vhost()).publish.hold;
+        if !hold.is_zero() {
+            let until = self.driver.now() + hold.as_nanos() as u64;
+            self.holds.push((until, stream.clone()));
+        }
+        self.linger(stream.clone());
+    }
+
+    /// Looks later whether a stream is still of use to anybody.
+    fn linger(&mut self, stream: Arc<Stream>) {
+        let idle = self.shared.config.vhost(stream.name.vhost()).idle_close;
+        self.lingering.push((self.driver.now() + idle.as_nanos() as u64, stream));
+    }
+
+    fn play(&mut self, conn: Conn, play: Play) {
+        let still_leaving = self.player(conn).is_some();
+        let Some(session) = self.session(conn) else { return };
+        if still_leaving {
+            session.next_play = Some(play);
+            return;
+        }
+        session.expect_by(None);
+        tracing::info!(id = %session.id, peer = %session.peer,
+            protocol = session.protocol_name(), stream = %play.stream.name, "play");
+        let (peer, local) = (session.peer, session.local);
+        let has_out = !session.out.is_empty();
+        let reply = std::mem::take(&mut session.reply);
+        let in_flight = std::mem::take(&mut session.sending);
+        let chunk_size = self.shared.config.vhost(play.stream.name.vhost()).chunk_size;
+        let route = self.routes.of(local, peer.ip());
+        let Play { stream, format, head, rebase, duration_ms } = play;
+        stream.player_joined(self.index);
+        Counters::add(&self.counters.players, 1);
+        let key = (stream.id, format);
+        let index = match self.follow_of.get(&key) {
+            Some(&index) => index,
+            None => {
+                let index = self.follows.iter().position(Option::is_none).unwrap_or_else(|| {
+                    self.follows.push(None);
+                    self.follows.len() - 1
+                });
+                self.follows[index] = Some(Follow::new(stream.clone(), format, chunk_size));
+                self.follow_of.insert(key, index as u32);
+                index as u32
+            }
+        };
+        let Some(follow) = self.follows[index as usize].as_mut() else { return };
+        let mut player = Player::new(conn, head, rebase, duration_ms, route);
+        player.has_out = has_out;
+        if !reply.is_empty() || in_flight {
+            player.take_over_reply(reply, in_flight);
+        }
+        self.links[conn.index()] = Link { follow: index, player: follow.players.len() as u32 };
+        follow.players.push(player);
+        if let Some(mirror) = &mut follow.mirror {
+            mirror.feed().count_players(1);
+            mirror.refresh();
+        } else if !follow.take_up_feed() {
+            self.ask_for_feed(index);
+        }
+        self.pump(conn);
+    }
+
+    /// Asks the publisher's shard for a feed that is not open; it may be this one.
+    fn ask_for_feed(&mut self, index: u32) {
+        let Some(follow) = &self.follows[index as usize] else { return };
+        follow.stream.want(follow.format);
+        let id = follow.stream.id;
+        match follow.stream.home() {
+            Some(home) if home == self.index => self.open_wanted(id),
+            Some(home) => self.tell(home, Letter::Wanted(id)),
+            // The next publisher opens what is wanted.
+            None => {}
+        }
+    }
+
+    /// Opens what players of a stream published here wait for.
+    fn open_wanted(&mut self, id: StreamId) {
+        let Some(&conn) = self.publishing.get(&id) else { return };
+        let Some(publisher) = self.session(conn).and_then(Session::publisher) else { return };
+        if publisher.open_wanted() {
+            let stream = publisher.stream().clone();
+            self.touched.push(stream);
+        }
+    }
+
+    fn tell(&mut self, shard: usize, letter: Letter) {
+        if !self.shared.post.mailbox(shard).put(letter) {
+            self.counters.count(Reason::LetterMissed);
+        }
+        self.wakes |= 1 << shard;
+    }
+
+    fn player(&mut self, conn: Conn) -> Option<&mut Player> {
+        let link = *self.links.get(conn.index())?;
+        let follow = self.follows.get_mut(link.follow as usize)?.as_mut()?;
+        follow.players.get_mut(link.player as usize).filter(|p| p.conn == conn)
+    }
+
+    /// Lets a player do what it can do next.
+    fn pump(&mut self, conn: Conn) {
+        let Some(&link) = self.links.get(conn.index()) else { return };
+        if link != Link::NONE {
+            self.pump_at(link);
+        }
+    }
+
+    fn pump_at(&mut self, link: Link) {
+        let Some(follow) = self.follows[link.follow as usize].as_mut() else { return };
+        let Some(player) = follow.players.get_mut(link.player as usize) else { return };
+        let conn = player.conn;
+        let mut pump = Pump {
+            driver: &mut self.driver,
+            routes: &mut self.routes,
+            mirror: follow.mirror.as_ref(),
+            flushed: follow.flushed,
+            format: follow.format,
+            chunk_size: follow.chunk_size,
+            sessions: &mut self.sessions,
+        };
+        match player.pump(&mut pump) {
+            Pumped::Fine => {}
+            Pumped::Skipped => {
+                self.counters.count(Reason::SkipLag);
+                let id = self.sessions[conn.index()].as_ref().map(|s| s.id);
+                tracing::info!(?id, stream = %follow.stream.name,
+                    "player fell behind and goes on at the newest keyframe");
+            }
+            Pumped::Left => {
+                self.stop_playing(conn);
+                match self.session(conn).and_then(|s| s.next_play.take()) {
+                    Some(play) => self.play(conn, play),
+                    None => self.flush_replies(conn),
+                }
+            }
+            Pumped::Close(closing) => self.close(conn, &closing),
+        }
+    }
+
+    /// Sends waiting replies of a session that does not play; a player's go out between messages.
+    fn flush_replies(&mut self, conn: Conn) {
+        let has_out = match self.session(conn) {
+            Some(session) => !session.out.is_empty(),
+            None => return,
+        };
+        if let Some(player) = self.player(conn) {
+            if has_out {
+                player.has_out = true;
+                self.pump(conn);
+            }
+            return;
+        }
+        let Some(session) = self.session(conn) else { return };
+        if session.sending {
+            return;
+        }
+        if let Some(bytes) = session.take_reply() {
+            self.driver.send(conn, uring::Payload::Bytes(bytes), uring::SendMode::Copy);
+        } else if let Some(reason) = session.finish {
+            self.close(conn, &Closing::new(reason));
+        }
+    }
+
+    /// Takes the player of a connection out of its feed.
+    fn stop_playing(&mut self, conn: Conn) {
+        let Some(link) = self.links.get(conn.index()).copied() else { return };
+        if link == Link::NONE {
+            return;
+        }
+        self.links[conn.index()] = Link::NONE;
+        let Some(follow) = self.follows[link.follow as usize].as_mut() else { return };
+        let player = follow.players.swap_remove(link.player as usize);
+        let bytes = player.bytes;
+        if let Some(moved) = follow.players.get(link.player as usize) {
+            self.links[moved.conn.index()].player = link.player;
+        }
+        if let Some(mirror) = &follow.mirror {
+            mirror.feed().count_players(-1);
+        }
+        Counters::sub(&self.counters.players, 1);
+        let stream = follow.stream.clone();
+        let index = conn.index();
+        if let Some(session) = self.sessions.get_mut(index).and_then(Option::as_mut) {
+            session.bytes_out += bytes;
+        }
+        if follow.players.is_empty() {
+            follow.let_go_of_feed();
+            let key = (stream.id, follow.format);
+            self.follow_of.remove(&key);
+            self.follows[link.follow as usize] = None;
+            self.due.retain(|&i| i != link.follow);
+            self.ending.retain(|&i| i != link.follow);
+        }
+        let last_here =
+            Format::ALL.iter().all(|&f| !self.follow_of.contains_key(&(stream.id, f)));
+        stream.player_left(self.index, last_here);
+        if stream.players() == 0 {
+            self.linger(stream);
+        }
+    }
+
+    /// Ends playing for a connection that has a last reply to send. False when it is in the
+    /// middle of a message, where no reply can be sent.
+    fn stop_playing_between_messages(&mut self, conn: Conn) -> bool {
+        let Some(&link) = self.links.get(conn.index()) else { return true };
+        if link == Link::NONE {
+            return true;
+        }
+        let Some(follow) = &self.follows[link.follow as usize] else { return true };
+        let player = &follow.players[link.player as usize];
+        if !player.is_between_messages(follow.mirror.as_ref()) {
+            return false;
+        }
+        self.stop_playing(conn);
+        true
+    }
+
+    /// Terminates a session; its driver joins and closes. See `uring::driver`.
+    fn close(&mut self, conn: Conn, closing: &Closing) {
+        if self.session(conn).is_none() {
+            return;
+        }
+        let was_player = self.links[conn.index()] != Link::NONE;
+        let stream = self.player_stream(conn);
+        self.stop_playing(conn);
+        let Some(mut session) = self.take_session(conn) else { return };
+        let mut published = None;
+        if let Protocol::Rtmp(rtmp) = &mut session.protocol {
+            published = rtmp.publisher().map(|p| p.stream().name.clone());
+            let mut wishes = Vec::new();
+            let mut env = Env {
+                now: self.driver.now(),
+                wall_ms: (self.clocks.wall_ms)(),
+                shard: self.index,
+                config: &self.shared.config,
+                streams: &self.shared.streams,
+                arena: &self.shared.arena,
+                counters: &self.counters,
+                touched: &mut self.touched,
+                wishes: &mut wishes,
+            };
+            rtmp.stop(&mut env);
+            for wish in wishes {
+                if let Wish::Unpublished(stream) = wish {
+                    self.unpublished(&stream);
+                }
+            }
+        }
+        self.counters.count(closing.reason);
+        self.shared.gate.leave(session.peer.ip());
+        self.open_sessions -= 1;
+        Counters::sub(&self.counters.connections, 1);
+        let role = match (&published, was_player) {
+            (Some(_), _) => "publish",
+            (None, true) => "play",
+            (None, false) => "connection",
+        };
+        let name = published.map(|n| n.to_string()).or(stream).unwrap_or_default();
+        let seconds = self.driver.now().saturating_sub(session.opened_at) as f64 / 1e9;
+        tracing::info!(id = %session.id, peer = %session.peer,
+            protocol = session.protocol_name(), stream = name, reason = closing.reason.name(),
+            detail = closing.detail, bytes_in = session.bytes_in, bytes_out = session.bytes_out,
+            seconds, "{role} stopped");
+        self.closing += 1;
+        self.driver.close(conn);
+    }
+
+    fn player_stream(&mut self, conn: Conn) -> Option<String> {
+        let link = *self.links.get(conn.index())?;
+        let follow = self.follows.get(link.follow as usize)?.as_ref()?;
+        Some(follow.stream.name.to_string())
+    }
+
+    fn accepted(&mut self, listener: Listener, conn: Conn, peer: SocketAddr, local: SocketAddr) {
+        let config = self.shared.config.clone();
+        let service = self.listeners.iter().find(|(l, _)| *l == listener).map(|(_, s)| *s);
+        let admitted = self.shared.gate.enter(
+            peer.ip(),
+            self.shared.max_connections,
+            config.max_connections_per_address,
+        );
+        if let Err(reason) = admitted {
+            self.counters.count(reason);
+            tracing::debug!(%peer, reason = reason.name(), "refused");
+            self.closing += 1;
+            self.driver.close(conn);
+            return;
+        }
+        let (bits, seed) = (self.random(), self.random());
+        let id = SessionId::from_bits(bits);
+        let now = self.driver.now();
+        let protocol = match service {
+            Some(Service::Http) => Protocol::Http(Box::new(HttpSession::new(id))),
+            _ => {
+                let rtmp = RtmpSession::new(&config, now, id, local.ip(), seed);
+                Protocol::Rtmp(Box::new(rtmp))
+            }
+        };
+        if self.sessions.len() <= conn.index() {
+            self.sessions.resize_with(conn.index() + 1, || None);
+            self.links.resize(conn.index() + 1, Link::NONE);
+        }
+        tracing::debug!(%id, %peer, %local, "connected");
+        self.sessions[conn.index()] = Some(Session::new(conn, id, (peer, local.ip()), now, protocol));
+        self.links[conn.index()] = Link::NONE;
+        self.open_sessions += 1;
+        Counters::add(&self.counters.accepted, 1);
+        Counters::add(&self.counters.connections, 1);
+        self.driver.receive(conn);
+    }
+
+}

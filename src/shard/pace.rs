@@ -1,0 +1,135 @@
+//! Pace: how long messages are gathered before they are sent to the players of a stream.
+//!
+//! A send costs the same whether it carries one message or twenty, so the number of sends decides
+//! what a shard can do. While there is time to spare nothing is gathered; as the shard fills,
+//! the window grows, first to a latency nobody notices, and to the configured bound only when
+//! the shard is nearly full.
+
+use std::time::Duration;
+
+use crate::config::MergedWrite;
+
+/// Above this share of a core the window begins to grow.
+const BUSY: f64 = 0.22;
+/// Below this share it shrinks.
+const IDLE: f64 = 0.12;
+/// Above this share latency gives way to capacity.
+const FULL: f64 = 0.70;
+/// Window up to which growing is cheap, ns.
+const COMFORTABLE_NS: u64 = 110_000_000;
+/// Smallest window worth having, ns: below it sends are hardly ever merged.
+const STEP_NS: u64 = 8_000_000;
+/// Time between two looks at the load, ns.
+const SAMPLE_NS: u64 = 100_000_000;
+
+/// The adaptive window of one shard.
+#[derive(Debug)]
+pub struct Pace {
+    window_ns: u64,
+    load: f64,
+    sampled_at: u64,
+    cpu_at: u64,
+}
+
+impl Pace {
+    /// Starts with an idle shard.
+    pub fn new(now: u64, cpu: u64) -> Pace {
+        Pace { window_ns: 0, load: 0.0, sampled_at: now, cpu_at: cpu }
+    }
+
+    /// True when it is time to call [`Pace::sample`].
+    pub fn wants_sample(&self, now: u64) -> bool {
+        now.saturating_sub(self.sampled_at) >= SAMPLE_NS
+    }
+
+    /// Takes the CPU time the shard's thread has used so far, ns.
+    pub fn sample(&mut self, now: u64, cpu: u64) {
+        let wall = now.saturating_sub(self.sampled_at).max(1);
+        let load = (cpu.saturating_sub(self.cpu_at) as f64 / wall as f64).min(1.0);
+        self.sampled_at = now;
+        self.cpu_at = cpu;
+        // Half old, half new: a single keyframe must not swing the window.
+        self.load = (self.load + load) / 2.0;
+        if self.load > FULL || (self.load > BUSY && self.window_ns < COMFORTABLE_NS) {
+            let bound = if self.load > FULL { u64::MAX } else { COMFORTABLE_NS };
+            self.window_ns = (self.window_ns + self.window_ns / 2).max(STEP_NS).min(bound);
+        } else if self.load < IDLE || (self.load < FULL / 2.0 && self.window_ns > COMFORTABLE_NS) {
+            self.window_ns = self.window_ns / 4 * 3;
+            if self.window_ns < STEP_NS {
+                self.window_ns = 0;
+            }
+        }
+        // Whatever a vhost's bound is, growing beyond it by much would only delay shrinking.
+        self.window_ns = self.window_ns.min(10_000_000_000);
+    }
+
+    /// Share of time the shard is busy, 0 to 1.
+    pub fn load(&self) -> f64 {
+        self.load
+    }
+
+    /// The window in force for a vhost's rule.
+    pub fn window(&self, rule: &MergedWrite) -> Duration {
+        if rule.adaptive {
+            rule.window.min(Duration::from_nanos(self.window_ns))
+        } else {
+            rule.window
+        }
+    }
+
+    /// The adaptive window before any vhost's bound.
+    pub fn adaptive(&self) -> Duration {
+        Duration::from_nanos(self.window_ns)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the controller against a shard whose load at window 0 is `demand` and falls as
+    /// sends merge (`1 / (1 + window / 14 ms)`, about what the floor program measures).
+    fn settle(demand: f64) -> (f64, Duration) {
+        let mut pace = Pace::new(0, 0);
+        let (mut now, mut cpu) = (0, 0.0);
+        let rule =
+            MergedWrite { adaptive: true, window: Duration::from_millis(350), messages: 0 };
+        for _ in 0..400 {
+            let window = pace.window(&rule).as_secs_f64();
+            let load = (demand / (1.0 + window / 0.014)).min(1.0);
+            now += SAMPLE_NS;
+            cpu += load * SAMPLE_NS as f64;
+            pace.sample(now, cpu as u64);
+        }
+        (pace.load(), pace.window(&rule))
+    }
+
+    #[test]
+    fn an_idle_shard_sends_at_once() {
+        assert_eq!(settle(0.1).1, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_half_loaded_shard_merges_within_a_latency_nobody_notices() {
+        for demand in [0.5, 1.0, 2.0] {
+            let (load, window) = settle(demand);
+            assert!(load < 0.35, "demand {demand}: load {load}");
+            assert!(window >= Duration::from_millis(8), "demand {demand}: {window:?}");
+            assert!(window <= Duration::from_millis(120), "demand {demand}: {window:?}");
+        }
+    }
+
+    #[test]
+    fn an_overloaded_shard_uses_the_whole_window() {
+        assert_eq!(settle(30.0).1, Duration::from_millis(350));
+    }
+
+    #[test]
+    fn a_fixed_window_is_not_touched() {
+        let mut pace = Pace::new(0, 0);
+        pace.sample(SAMPLE_NS, SAMPLE_NS);
+        let rule =
+            MergedWrite { adaptive: false, window: Duration::from_millis(42), messages: 8 };
+        assert_eq!(pace.window(&rule), Duration::from_millis(42));
+    }
+}

@@ -1,0 +1,459 @@
+//! The loop: wait, react, spread, fan out. Events update state and mark streams as touched; sends
+//! are issued in the fan-out, and all of them enter the kernel with the next wait.
+
+use std::io;
+
+use uring::{Conn, Driver, Errno, Event};
+
+use crate::hub::{Counters, Reason};
+use crate::limits;
+use crate::session::Closing;
+
+use super::{Letter, Link, Shard};
+
+/// Time between two ticks (timeouts, housekeeping), ns.
+const TICK_NS: u64 = 250_000_000;
+
+/// Whether a shard goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It has work or waits for some.
+    Continue,
+    /// It was told to stop or to drain, and nothing is left.
+    Finished,
+}
+
+impl<D: Driver> Shard<D> {
+    /// Runs until the shard is told to end.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? == Flow::Continue {}
+        Ok(())
+    }
+
+    /// One pass of the loop.
+    ///
+    /// # Errors
+    /// The ring is unusable.
+    pub fn turn(&mut self) -> io::Result<Flow> {
+        let deadline = self.next_deadline();
+        let mut events = std::mem::take(&mut self.events);
+        self.driver.turn(Some(deadline), &mut events)?;
+        for event in events.drain(..) {
+            self.react(event);
+        }
+        self.events = events;
+        self.read_letters();
+        let now = self.driver.now();
+        if self.pace.wants_sample(now) {
+            let cpu = (self.clocks.thread_cpu_ns)();
+            self.pace.sample(now, cpu);
+            self.routes.tick(now, cpu);
+            self.note_pace();
+        }
+        if now >= self.next_tick {
+            self.next_tick = now + TICK_NS;
+            self.tick();
+        }
+        self.spread();
+        self.fan_out();
+        self.wake_others();
+        Counters::add(&self.counters.turns, 1);
+        Counters::add(&self.counters.bytes_sent, std::mem::take(&mut self.bytes_sent));
+        let ending = self.stopping || self.draining;
+        if ending && self.open_sessions == 0 && self.closing == 0 {
+            return Ok(Flow::Finished);
+        }
+        Ok(Flow::Continue)
+    }
+
+    fn next_deadline(&self) -> u64 {
+        if !self.touched.is_empty() {
+            return 0;
+        }
+        let window = self.due.iter().filter_map(|&index| self.due_at(index)).min();
+        let now_or_tick = if self.pace_is_up() { self.next_sample() } else { u64::MAX };
+        window.unwrap_or(u64::MAX).min(self.next_tick).min(now_or_tick)
+    }
+
+    /// While a window is open or the shard is loaded, the load is looked at in time.
+    fn pace_is_up(&self) -> bool {
+        !self.pace.adaptive().is_zero()
+    }
+
+    fn next_sample(&self) -> u64 {
+        self.driver.now() + 100_000_000
+    }
+
+    fn react(&mut self, event: Event) {
+        match event {
+            Event::Sent { conn, result } => self.sent(conn, result),
+            Event::Received { conn, data } => {
+                Counters::add(&self.counters.bytes_received, data.len() as u64);
+                self.with_session(conn, |session, env| session.receive(env, &data));
+            }
+            Event::Released { conn, copied } => {
+                if let Some(player) = self.player(conn) {
+                    let route = player.route();
+                    self.routes.report(route, copied);
+                }
+            }
+            Event::Accepted { listener, conn, peer, local } => {
+                if self.draining || self.stopping {
+                    self.closing += 1;
+                    self.driver.close(conn);
+                } else {
+                    self.accepted(listener, conn, peer, local);
+                }
+            }
+            Event::AcceptFailed { errno, .. } => {
+                self.counters.count(Reason::AcceptFailed);
+                tracing::warn!("accepting failed: {errno}; trying again in a moment. Raise \
+                    LimitNOFILE or lower max_connections if this goes on");
+            }
+            Event::ReceiveEnded { conn, ended } => {
+                let closing = match ended {
+                    uring::Ended::Eof => Closing::new(Reason::PeerClosed),
+                    uring::Ended::Error(errno) => {
+                        Closing::because(Reason::ConnectionError, errno)
+                    }
+                };
+                // A client that has sent its request may close its half; what it asked for is
+                // still sent unless it plays, where closing is how players leave.
+                if self.player(conn).is_none() {
+                    if let Some(session) = self.session(conn).filter(|s| s.sending) {
+                        session.finish.get_or_insert(closing.reason);
+                        return;
+                    }
+                }
+                self.close(conn, &closing);
+            }
+            Event::Closed { .. } => self.closing -= 1,
+            Event::Woken => {}
+            // This shard discards nothing and connects nowhere yet.
+            Event::Discarded { .. } | Event::Connected { .. } => {}
+        }
+    }
+
+    fn sent(&mut self, conn: Conn, result: Result<u32, Errno>) {
+        let link = self.links.get(conn.index()).copied().unwrap_or(Link::NONE);
+        if link == Link::NONE {
+            match result {
+                Ok(bytes) => {
+                    self.bytes_sent += u64::from(bytes);
+                    if let Some(session) = self.session(conn) {
+                        session.reply_sent(bytes);
+                    }
+                    self.flush_replies(conn);
+                }
+                Err(errno) => self.close(conn, &Closing::because(Reason::ConnectionError, errno)),
+            }
+            return;
+        }
+        let Some(follow) = self.follows[link.follow as usize].as_mut() else { return };
+        let mirror = follow.mirror.as_ref();
+        match follow.players[link.player as usize].sent(result, mirror) {
+            Ok(bytes) => {
+                self.bytes_sent += u64::from(bytes);
+                self.pump_at(link);
+            }
+            Err(errno) => self.close(conn, &Closing::because(Reason::ConnectionError, errno)),
+        }
+    }
+
+    fn read_letters(&mut self) {
+        // Bounded by the mailbox, so that a flood of letters cannot keep the shard from sending.
+        for _ in 0..limits::LETTERS_MAX {
+            let Some(letter) = self.shared.post.mailbox(self.index).take() else { break };
+            match letter {
+                Letter::Touched(id) => self.mark_due(id),
+                Letter::Wanted(id) => self.open_wanted(id),
+                Letter::Kick(peer) => self.kick(peer),
+                Letter::Drain => self.drain(),
+                Letter::Stop => self.stop(),
+            }
+        }
+        if self.shared.post.mailbox(self.index).take_missed() {
+            for index in 0..self.follows.len() {
+                self.mark_follow_due(index as u32);
+            }
+            let ids: Vec<_> = self.publishing.keys().copied().collect();
+            for id in ids {
+                self.open_wanted(id);
+            }
+        }
+    }
+
+    fn mark_due(&mut self, id: crate::hub::StreamId) {
+        for format in crate::hub::Format::ALL {
+            if let Some(&index) = self.follow_of.get(&(id, format)) {
+                self.mark_follow_due(index);
+            }
+        }
+    }
+
+    fn mark_follow_due(&mut self, index: u32) {
+        if let Some(follow) = self.follows[index as usize].as_mut() {
+            if !follow.touched {
+                follow.touched = true;
+                self.due.push(index);
+            }
+        }
+    }
+
+    fn kick(&mut self, peer: std::net::SocketAddr) {
+        let conns: Vec<Conn> =
+            self.sessions.iter().flatten().filter(|s| s.peer == peer).map(|s| s.conn).collect();
+        for conn in conns {
+            self.close(conn, &Closing::new(Reason::Kicked));
+        }
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        for (listener, _) in std::mem::take(&mut self.listeners) {
+            self.driver.stop_listening(listener);
+        }
+    }
+
+    fn stop(&mut self) {
+        self.drain();
+        self.stopping = true;
+        let conns: Vec<Conn> = self.sessions.iter().flatten().map(|s| s.conn).collect();
+        for conn in conns {
+            self.close(conn, &Closing::new(Reason::Shutdown));
+        }
+    }
+
+    /// Tells everybody who follows a touched stream: this shard's feeds, other shards by letter.
+    fn spread(&mut self) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for stream in touched.drain(..) {
+            self.mark_due(stream.id);
+            let mut others = stream.followers() & !(1 << self.index);
+            while others != 0 {
+                let shard = others.trailing_zeros() as usize;
+                others &= others - 1;
+                self.tell(shard, Letter::Touched(stream.id));
+            }
+        }
+        if self.touched.is_empty() {
+            self.touched = touched;
+        }
+    }
+
+    fn wake_others(&mut self) {
+        let mut wakes = std::mem::take(&mut self.wakes);
+        while wakes != 0 {
+            let shard = wakes.trailing_zeros() as usize;
+            wakes &= wakes - 1;
+            if let Some(waker) = self.shared.post.mailbox(shard).waker() {
+                self.driver.wake(waker);
+            }
+        }
+    }
+
+    /// When a follow with news is to be flushed, ns.
+    fn due_at(&self, index: u32) -> Option<u64> {
+        let follow = self.follows[index as usize].as_ref()?;
+        let rule = self.shared.config.vhost(follow.stream.name.vhost()).merged_write();
+        let window = self.pace.window(&rule).as_nanos() as u64;
+        Some(follow.flushed_at + window)
+    }
+
+    /// Gives the players of every feed with news what there is, where its window has passed.
+    fn fan_out(&mut self) {
+        let now = self.driver.now();
+        let mut index = 0;
+        while index < self.due.len() {
+            let follow = self.due[index];
+            if self.due_at(follow).is_none_or(|at| at <= now) {
+                self.due.swap_remove(index);
+                self.flush(follow, now);
+            } else {
+                index += 1;
+            }
+        }
+        self.finish_endings(now);
+    }
+
+    fn flush(&mut self, index: u32, now: u64) {
+        let Some(follow) = self.follows[index as usize].as_mut() else { return };
+        follow.touched = false;
+        follow.flushed_at = now;
+        if !follow.take_up_feed() {
+            let published = follow.stream.is_published();
+            if published {
+                self.ask_for_feed(index);
+            }
+            return;
+        }
+        let vhost = self.shared.config.vhost(follow.stream.name.vhost());
+        let queue_ms = vhost.play.queue_length.as_millis() as i64;
+        let Some(mirror) = follow.mirror.as_mut() else { return };
+        mirror.refresh();
+        follow.flushed = mirror.end();
+        if mirror.feed().ended() && follow.ends_at.is_none() {
+            follow.ends_at = Some(now + limits::DRAIN_MS_MAX * 1_000_000);
+            self.ending.push(index);
+        }
+        // From the back: a player that has to be closed is replaced by one seen already.
+        let mut player = follow.players.len();
+        while player > 0 {
+            player -= 1;
+            let link = Link { follow: index, player: player as u32 };
+            let Some(follow) = self.follows[index as usize].as_mut() else { return };
+            let Some(entry) = follow.players.get_mut(player) else { continue };
+            if let Some(mirror) = &follow.mirror {
+                if entry.check_lag(mirror, queue_ms) {
+                    self.driver.cancel_send(entry.conn);
+                    continue;
+                }
+            }
+            if !entry.in_flight() {
+                self.pump_at(link);
+            }
+        }
+        if let Some(follow) = self.follows[index as usize].as_mut() {
+            follow.trim();
+        }
+    }
+
+    /// Feeds that have ended: who has read all of it waits for the next publisher or, over HTTP,
+    /// is done; who does not read in time is closed.
+    fn finish_endings(&mut self, now: u64) {
+        let mut at = 0;
+        while at < self.ending.len() {
+            let index = self.ending[at];
+            if self.finish_ending(index, now) {
+                self.ending.swap_remove(at);
+            } else {
+                at += 1;
+            }
+        }
+    }
+
+    fn finish_ending(&mut self, index: u32, now: u64) -> bool {
+        let Some(follow) = self.follows[index as usize].as_mut() else { return true };
+        let (Some(mirror), Some(ends_at)) = (&follow.mirror, follow.ends_at) else { return true };
+        let end = mirror.end();
+        // A new publisher does not wait for those who do not read.
+        let over = now >= ends_at || follow.stream.feed(follow.format).is_some();
+        let tail = super::fanout::tail(follow.format);
+        let mut done = Vec::new();
+        let mut waiting = 0;
+        for player in &mut follow.players {
+            if player.has_all(mirror, end) {
+                match tail {
+                    None => player.wait_for_next_feed(),
+                    Some(_) => done.push((player.conn, true)),
+                }
+            } else if over && player.started() {
+                done.push((player.conn, false));
+            } else if player.started() {
+                waiting += 1;
+            }
+        }
+        if waiting == 0 {
+            follow.let_go_of_feed();
+        }
+        for (conn, complete) in done {
+            if complete {
+                self.finish_player(conn, tail.unwrap_or_default());
+            } else {
+                self.close(conn, &Closing::new(Reason::FellBehind));
+            }
+        }
+        if waiting == 0 {
+            self.mark_follow_due(index);
+            return true;
+        }
+        false
+    }
+
+    /// A player of a format that ends with its stream: a proper end, then the connection closes.
+    fn finish_player(&mut self, conn: Conn, tail: &'static [u8]) {
+        self.stop_playing(conn);
+        let reply_by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
+        if let Some(session) = self.session(conn) {
+            session.out.extend_from_slice(tail);
+            session.finish = Some(Reason::StreamEnded);
+            session.expect_by(Some((reply_by, Reason::StreamEnded)));
+        }
+        self.flush_replies(conn);
+    }
+
+    fn tick(&mut self) {
+        let now = self.driver.now();
+        for index in 0..self.sessions.len() {
+            let Some(session) = self.sessions[index].as_ref() else { continue };
+            if session.wants_tick(now) {
+                let conn = session.conn;
+                self.with_session(conn, |session, env| session.tick(env));
+            }
+        }
+        self.end_holds(now);
+        self.forget_idle(now);
+        // A follow whose feed is open nowhere asks again: letters are hints.
+        for index in 0..self.follows.len() {
+            let Some(follow) = &self.follows[index] else { continue };
+            if follow.mirror.is_none() && follow.stream.is_published() {
+                self.mark_follow_due(index as u32);
+            }
+        }
+    }
+
+    fn end_holds(&mut self, now: u64) {
+        let mut at = 0;
+        while at < self.holds.len() {
+            if self.holds[at].0 > now {
+                at += 1;
+                continue;
+            }
+            let (_, stream) = self.holds.swap_remove(at);
+            // A later hold of the same stream, by whichever shard, has its own entry; only the
+            // last one finds the writer old enough.
+            let hold = self.shared.config.vhost(stream.name.vhost()).publish.hold;
+            let expired = |live: &crate::remux::Live| {
+                now.saturating_sub(live.left_at()) >= hold.as_nanos() as u64
+            };
+            if let Some(live) = stream.take_parked_if(|live| expired(live)) {
+                live.detach(&stream);
+                drop(live);
+                tracing::info!(stream = %stream.name, "no publisher came back: the stream ends");
+                self.touched.push(stream.clone());
+            }
+            self.linger(stream);
+        }
+    }
+
+    fn forget_idle(&mut self, now: u64) {
+        let mut at = 0;
+        while at < self.lingering.len() {
+            if self.lingering[at].0 > now {
+                at += 1;
+                continue;
+            }
+            let (_, stream) = self.lingering.swap_remove(at);
+            let in_use = stream.players() > 0 || stream.is_active();
+            // In use: whoever stops using it last looks again. Otherwise it goes now, or, when
+            // somebody has a handle just now, in a moment.
+            if !in_use && !self.shared.streams.forget_if_idle(&stream) {
+                self.lingering.push((now + TICK_NS, stream));
+            }
+        }
+        if self.lingering.is_empty() && self.lingering.capacity() > 1024 {
+            self.lingering = Vec::new();
+        }
+    }
+
+    fn note_pace(&self) {
+        use std::sync::atomic::Ordering::Relaxed;
+        let counters: &Counters = &self.counters;
+        counters.busy_permille.store((self.pace.load() * 1000.0) as u64, Relaxed);
+        counters.window_us.store(self.pace.adaptive().as_micros() as u64, Relaxed);
+        counters.sends.store(self.driver.stats().sends, Relaxed);
+    }
+}
