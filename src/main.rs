@@ -81,13 +81,17 @@ fn serve(config: Config, demo: bool) -> ExitCode {
     let on_ready = {
         let config = config.clone();
         move |_: &Handle| {
-            if let Some(report) = report {
-                if let Err(why) = report.serving() {
-                    tracing::warn!("cannot leave the terminal: {why}");
-                }
+            if let Some(report) = report
+                && let Err(why) = report.serving()
+            {
+                tracing::warn!("cannot leave the terminal: {why}");
             }
             if demo {
-                print(&format!("Playing the test stream {}:\n{}", demo::STREAM, demo::urls(&config)));
+                print(&format!(
+                    "Playing the test stream {}:\n{}",
+                    demo::STREAM,
+                    demo::urls(&config)
+                ));
                 std::thread::spawn(move || demo::publish(&config));
             }
         }

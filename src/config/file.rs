@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn types_and_ranges_are_checked() {
         for (text, part) in [
-            ("shards = 257", "from 0 to 256 (threads), not 257"),
+            ("shards = 257", "from 0 to 64 (threads), not 257"),
             ("shards = -1", "not -1"),
             ("shards = \"2\"", "not \"2\""),
             ("daemon = 1", "true or false, not 1"),

@@ -307,10 +307,9 @@ fn addresses(config: &Config) -> Result<Vec<(SocketAddr, Service, &'static str)>
     let mut out = Vec::new();
     let http: &[ListenAddr] =
         if config.http_server.enabled { &config.http_server.listen } else { &[] };
-    for (setting, service, list) in [
-        ("listen", Service::Rtmp, &config.listen[..]),
-        ("http_server.listen", Service::Http, http),
-    ] {
+    for (setting, service, list) in
+        [("listen", Service::Rtmp, &config.listen[..]), ("http_server.listen", Service::Http, http)]
+    {
         for listen in list {
             let mut first_error = None;
             let before = out.len();
@@ -393,7 +392,11 @@ fn describe(addresses: &[(SocketAddr, Service, &'static str)]) -> String {
         of.map(|(addr, ..)| addr.to_string()).collect::<Vec<_>>().join(" ")
     };
     let (rtmp, http) = (list(Service::Rtmp), list(Service::Http));
-    if http.is_empty() { format!("RTMP on {rtmp}") } else { format!("RTMP on {rtmp}, HTTP on {http}") }
+    if http.is_empty() {
+        format!("RTMP on {rtmp}")
+    } else {
+        format!("RTMP on {rtmp}, HTTP on {http}")
+    }
 }
 
 fn wall_ms() -> i64 {

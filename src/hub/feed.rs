@@ -358,9 +358,11 @@ impl FeedWriter {
         time: i64,
     ) -> Result<(), ArenaFull> {
         self.choose_block_size(time);
-        let mut writer = self.arena.writer(self.block_size.max(len + limits::BLOCK_SLACK).min(
-            uring::BLOCK_SIZES[uring::BLOCK_SIZES.len() - 1],
-        ))?;
+        let mut writer = self.arena.writer(
+            self.block_size
+                .max(len + limits::BLOCK_SLACK)
+                .min(uring::BLOCK_SIZES[uring::BLOCK_SIZES.len() - 1]),
+        )?;
         if writer.room() >= len {
             self.opened_at = time;
             writer.entry(flags.0, time);
@@ -519,4 +521,3 @@ impl Drop for FeedWriter {
         self.feed.join.store(None);
     }
 }
-

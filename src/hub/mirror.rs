@@ -127,10 +127,9 @@ impl Mirror {
     /// The newest published byte.
     pub fn end(&self) -> Position {
         match self.blocks.back() {
-            Some(block) => Position {
-                block: self.base + self.blocks.len() as u64 - 1,
-                offset: block.len(),
-            },
+            Some(block) => {
+                Position { block: self.base + self.blocks.len() as u64 - 1, offset: block.len() }
+            }
             None => Position { block: self.base, offset: 0 },
         }
     }
@@ -149,7 +148,7 @@ impl Mirror {
                 let first = Range { block: block.clone(), start, end: end.min(start + limit) };
                 let left = limit - (first.end - first.start);
                 return match self.blocks.get(index + 1) {
-                    Some(block) if first.end == end && left > 0 && block.len() > 0 => {
+                    Some(block) if first.end == end && left > 0 && !block.is_empty() => {
                         let end = block.len().min(left);
                         Next::Two(first, Range { block: block.clone(), start: 0, end })
                     }

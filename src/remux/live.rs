@@ -9,9 +9,9 @@ use uring::Arena;
 
 use super::{Stream, flv, rtmp};
 use crate::hub::feed::GopLimits;
-use crate::limits;
 use crate::hub::stream::Tracks;
 use crate::hub::{FeedWriter, Flags, Format, Reason};
+use crate::limits;
 use crate::media::tag::{self, Picked, TagError, TagKind, TrackPicker};
 use crate::media::time::Timeline;
 use crate::media::track::{AudioTrack, VideoTrack};
@@ -224,7 +224,11 @@ impl Live {
             }
             Picked::Other => return Ok(Outcome::Dropped(Reason::MessageDroppedTrack)),
         };
-        if video { self.write_video(wire_time, payload) } else { self.write_audio(wire_time, payload) }
+        if video {
+            self.write_video(wire_time, payload)
+        } else {
+            self.write_audio(wire_time, payload)
+        }
     }
 
     fn write_video(&mut self, wire_time: u32, payload: &[u8]) -> Result<Outcome, Refused> {
@@ -249,7 +253,8 @@ impl Live {
                     return Ok(Outcome::Dropped(Reason::MessageDroppedUntilKeyframe));
                 }
                 self.need_keyframe = false;
-                let flags = if tag.keyframe { Flags::VIDEO | Flags::KEYFRAME } else { Flags::VIDEO };
+                let flags =
+                    if tag.keyframe { Flags::VIDEO | Flags::KEYFRAME } else { Flags::VIDEO };
                 Ok(self.write_frame(flags, wire_time, payload, tag.keyframe))
             }
             TagKind::SequenceEnd | TagKind::Metadata | TagKind::Command => {
@@ -414,19 +419,19 @@ impl Live {
         let mut writer = self.new_writer(format);
         let chunk_size = self.options.chunk_size;
         let mut time = self.timeline.last().unwrap_or(0);
-        if let Some(source) = &self.writers[Format::Rtmp.index()] {
-            if let Some(start) = source.start() {
-                let mut first = None;
-                let filled =
-                    rtmp::for_each_message(source.feed(), start, chunk_size, |flags, at, bytes| {
-                        first.get_or_insert(at);
-                        append(format, &mut writer, chunk_size, flags, at, bytes)
-                    });
-                match filled {
-                    Ok(()) => time = first.unwrap_or(time),
-                    // Half a GOP is no start; newcomers begin live.
-                    Err(_) => writer.forget_gop(),
-                }
+        if let Some(source) = &self.writers[Format::Rtmp.index()]
+            && let Some(start) = source.start()
+        {
+            let mut first = None;
+            let filled =
+                rtmp::for_each_message(source.feed(), start, chunk_size, |flags, at, bytes| {
+                    first.get_or_insert(at);
+                    append(format, &mut writer, chunk_size, flags, at, bytes)
+                });
+            match filled {
+                Ok(()) => time = first.unwrap_or(time),
+                // Half a GOP is no start; newcomers begin live.
+                Err(_) => writer.forget_gop(),
             }
         }
         self.with_join(writer, time)

@@ -49,8 +49,7 @@ pub fn append(
 ) -> Result<(), ArenaFull> {
     let (csid, type_id) = ids(flags);
     let wire = wire_time(time);
-    let head =
-        chunk::message_head(csid, type_id, wire, payload.len() as u32, MESSAGE_STREAM_ID);
+    let head = chunk::message_head(csid, type_id, wire, payload.len() as u32, MESSAGE_STREAM_ID);
     let size = chunk_size as usize;
     if payload.len() <= size {
         return writer.append(&[head.as_ref(), payload], flags, time);
@@ -146,8 +145,8 @@ fn unframe(framed: &[u8], chunk_size: u32, payload: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::feed::GopLimits;
     use crate::hub::Format;
+    use crate::hub::feed::GopLimits;
     use uring::{Arena, ArenaOptions};
 
     fn writer(bytes: usize) -> FeedWriter {
@@ -163,7 +162,8 @@ mod tests {
     #[test]
     fn messages_come_back_as_they_went_in() {
         let mut feed = writer(64 << 20);
-        let lens = [1, 100, 59_999, 60_000, 60_001, 200_000, 5, 3_000_000, 10, 1_048_000, 1_048_576];
+        let lens =
+            [1, 100, 59_999, 60_000, 60_001, 200_000, 5, 3_000_000, 10, 1_048_000, 1_048_576];
         for time_base in [0i64, 0x00ff_fff0, 0x7fff_ffff] {
             let start = feed.position();
             for (i, &len) in lens.iter().enumerate() {

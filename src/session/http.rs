@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use crate::config::{DEFAULT_VHOST, TimeJitter};
 use crate::hub::{Format, Reason};
+use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
 use crate::media::name::StreamName;
+use crate::page;
 use crate::proto::http::{self, Method, Request, ResponseHead};
 use crate::proto::ws;
-use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
-use crate::page;
 
 use super::listing;
 use super::mount::Mount;
@@ -170,7 +170,10 @@ impl HttpSession {
         // Replies that never have a body (204, 304) do not state a length either: RFC 9110 8.6.
         let Some(body) = body else {
             out.extend_from_slice(&head.finish());
-            return if keep { () } else { self.over(env, Reason::PeerClosed) };
+            if !keep {
+                self.over(env, Reason::PeerClosed);
+            }
+            return;
         };
         out.extend_from_slice(&head.content_length(body.len() as u64).finish());
         if request.method != Method::Head {
@@ -182,11 +185,7 @@ impl HttpSession {
     }
 
     /// The stream a path names; `None` when no mount serves the path.
-    fn stream_name(
-        &self,
-        env: &Env<'_>,
-        request: &Request,
-    ) -> Option<Result<StreamName, Closing>> {
+    fn stream_name(&self, env: &Env<'_>, request: &Request) -> Option<Result<StreamName, Closing>> {
         let vhost = env.config.vhost(DEFAULT_VHOST);
         if !vhost.http_remux.enabled {
             return None;
@@ -201,13 +200,7 @@ impl HttpSession {
         Some(name.map_err(|error| Closing::because(Reason::StreamName, error)))
     }
 
-    fn play(
-        &mut self,
-        out: &mut Vec<u8>,
-        env: &mut Env<'_>,
-        request: &Request,
-        name: &StreamName,
-    ) {
+    fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request, name: &StreamName) {
         let cors = env.config.http_server.crossdomain;
         let flv = |status| {
             let head = ResponseHead::with_version(request.minor_version, status)
@@ -237,7 +230,10 @@ impl HttpSession {
                     return self.over(env, Reason::BadRequest);
                 }
             }
-            self.state = State::WebSocket(Box::new(ws::Reader::new(ws::From::Client, WS_PLAYER_MESSAGE_BYTES_MAX)));
+            self.state = State::WebSocket(Box::new(ws::Reader::new(
+                ws::From::Client,
+                WS_PLAYER_MESSAGE_BYTES_MAX,
+            )));
             (Format::FlvWebSocket, Vec::new())
         } else if request.minor_version == 0 {
             self.state = State::Playing;

@@ -29,11 +29,13 @@ impl Publisher {
     ///
     /// # Errors
     /// Somebody publishes it, or there are too many streams.
-    pub fn start(env: &mut Env<'_>, name: &StreamName, session: &str) -> Result<Publisher, Closing> {
-        let stream = env
-            .streams
-            .open(name)
-            .map_err(|e| Closing::because(Reason::StreamsLimit, e))?;
+    pub fn start(
+        env: &mut Env<'_>,
+        name: &StreamName,
+        session: &str,
+    ) -> Result<Publisher, Closing> {
+        let stream =
+            env.streams.open(name).map_err(|e| Closing::because(Reason::StreamsLimit, e))?;
         let parked = stream
             .acquire(session, env.shard)
             .map_err(|busy| Closing::because(Reason::StreamBusy, busy))?;

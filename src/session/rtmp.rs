@@ -117,10 +117,8 @@ impl RtmpSession {
                 self.close(env, closing);
             }
         }
-        if wrote {
-            if let Role::Publisher(publisher) = &self.role {
-                env.touched.push(publisher.stream().clone());
-            }
+        if wrote && let Role::Publisher(publisher) = &self.role {
+            env.touched.push(publisher.stream().clone());
         }
         out.append(self.server.output());
     }
@@ -215,4 +213,3 @@ fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, paylo
         Err(_) => env.counters.count(Reason::MessageDroppedMalformed),
     }
 }
-

@@ -10,9 +10,9 @@ use bytes::{Buf, Bytes};
 use uring::{Conn, Driver, Errno, Payload, SendMode};
 
 use crate::hub::{Feed, Format, Held, Join, Mirror, Next, Position, Reason};
+use crate::limits;
 use crate::remux::{Stream, rebase};
 use crate::session::{Closing, Session};
-use crate::limits;
 
 use super::route::Routes;
 
@@ -134,7 +134,13 @@ pub struct Pump<'a, D> {
 
 impl Player {
     /// A player that waits for its feed.
-    pub fn new(conn: Conn, head: Bytes, rebase: bool, duration_ms: Option<i64>, route: u16) -> Player {
+    pub fn new(
+        conn: Conn,
+        head: Bytes,
+        rebase: bool,
+        duration_ms: Option<i64>,
+        route: u16,
+    ) -> Player {
         let aux = Aux {
             head,
             rebase: rebase.then(rebase::State::default),
@@ -238,7 +244,11 @@ impl Player {
     ///
     /// # Errors
     /// The connection failed.
-    pub fn sent(&mut self, result: Result<u32, Errno>, mirror: Option<&Mirror>) -> Result<u32, Errno> {
+    pub fn sent(
+        &mut self,
+        result: Result<u32, Errno>,
+        mirror: Option<&Mirror>,
+    ) -> Result<u32, Errno> {
         let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
         let bytes = match result {
             Ok(bytes) => {

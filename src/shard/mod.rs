@@ -488,8 +488,7 @@ impl<D: Driver> Shard<D> {
             self.due.retain(|&i| i != link.follow);
             self.ending.retain(|&i| i != link.follow);
         }
-        let last_here =
-            Format::ALL.iter().all(|&f| !self.follow_of.contains_key(&(stream.id, f)));
+        let last_here = Format::ALL.iter().all(|&f| !self.follow_of.contains_key(&(stream.id, f)));
         stream.player_left(self.index, last_here);
         if stream.players() == 0 {
             self.linger(stream);
@@ -598,12 +597,12 @@ impl<D: Driver> Shard<D> {
             self.links.resize(conn.index() + 1, Link::NONE);
         }
         tracing::debug!(%id, %peer, %local, "connected");
-        self.sessions[conn.index()] = Some(Session::new(conn, id, (peer, local.ip()), now, protocol));
+        self.sessions[conn.index()] =
+            Some(Session::new(conn, id, (peer, local.ip()), now, protocol));
         self.links[conn.index()] = Link::NONE;
         self.open_sessions += 1;
         Counters::add(&self.counters.accepted, 1);
         Counters::add(&self.counters.connections, 1);
         self.driver.receive(conn);
     }
-
 }

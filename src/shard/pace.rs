@@ -92,8 +92,7 @@ mod tests {
     fn settle(demand: f64) -> (f64, Duration) {
         let mut pace = Pace::new(0, 0);
         let (mut now, mut cpu) = (0, 0.0);
-        let rule =
-            MergedWrite { adaptive: true, window: Duration::from_millis(350), messages: 0 };
+        let rule = MergedWrite { adaptive: true, window: Duration::from_millis(350), messages: 0 };
         for _ in 0..400 {
             let window = pace.window(&rule).as_secs_f64();
             let load = (demand / (1.0 + window / 0.014)).min(1.0);
@@ -128,8 +127,7 @@ mod tests {
     fn a_fixed_window_is_not_touched() {
         let mut pace = Pace::new(0, 0);
         pace.sample(SAMPLE_NS, SAMPLE_NS);
-        let rule =
-            MergedWrite { adaptive: false, window: Duration::from_millis(42), messages: 8 };
+        let rule = MergedWrite { adaptive: false, window: Duration::from_millis(42), messages: 8 };
         assert_eq!(pace.window(&rule), Duration::from_millis(42));
     }
 }

@@ -174,7 +174,8 @@ impl Route {
                 }
                 if self.intervals < 2 * PAIRS {
                     // Too quiet to measure: the same way again.
-                    let next = if self.bytes >= INTERVAL_BYTES_MIN { !zero_copy } else { zero_copy };
+                    let next =
+                        if self.bytes >= INTERVAL_BYTES_MIN { !zero_copy } else { zero_copy };
                     self.begin(now, cpu, next);
                     return;
                 }

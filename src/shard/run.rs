@@ -110,23 +110,23 @@ impl<D: Driver> Shard<D> {
             }
             Event::AcceptFailed { errno, .. } => {
                 self.counters.count(Reason::AcceptFailed);
-                tracing::warn!("accepting failed: {errno}; trying again in a moment. Raise \
-                    LimitNOFILE or lower max_connections if this goes on");
+                tracing::warn!(
+                    "accepting failed: {errno}; trying again in a moment. Raise \
+                    LimitNOFILE or lower max_connections if this goes on"
+                );
             }
             Event::ReceiveEnded { conn, ended } => {
                 let closing = match ended {
                     uring::Ended::Eof => Closing::new(Reason::PeerClosed),
-                    uring::Ended::Error(errno) => {
-                        Closing::because(Reason::ConnectionError, errno)
-                    }
+                    uring::Ended::Error(errno) => Closing::because(Reason::ConnectionError, errno),
                 };
                 // A client that has sent its request may close its half; what it asked for is
                 // still sent unless it plays, where closing is how players leave.
-                if self.player(conn).is_none() {
-                    if let Some(session) = self.session(conn).filter(|s| s.sending) {
-                        session.finish.get_or_insert(closing.reason);
-                        return;
-                    }
+                if self.player(conn).is_none()
+                    && let Some(session) = self.session(conn).filter(|s| s.sending)
+                {
+                    session.finish.get_or_insert(closing.reason);
+                    return;
                 }
                 self.close(conn, &closing);
             }
@@ -195,11 +195,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn mark_follow_due(&mut self, index: u32) {
-        if let Some(follow) = self.follows[index as usize].as_mut() {
-            if !follow.touched {
-                follow.touched = true;
-                self.due.push(index);
-            }
+        if let Some(follow) = self.follows[index as usize].as_mut()
+            && !follow.touched
+        {
+            follow.touched = true;
+            self.due.push(index);
         }
     }
 
@@ -306,11 +306,11 @@ impl<D: Driver> Shard<D> {
             let link = Link { follow: index, player: player as u32 };
             let Some(follow) = self.follows[index as usize].as_mut() else { return };
             let Some(entry) = follow.players.get_mut(player) else { continue };
-            if let Some(mirror) = &follow.mirror {
-                if entry.check_lag(mirror, queue_ms) {
-                    self.driver.cancel_send(entry.conn);
-                    continue;
-                }
+            if let Some(mirror) = &follow.mirror
+                && entry.check_lag(mirror, queue_ms)
+            {
+                self.driver.cancel_send(entry.conn);
+                continue;
             }
             if !entry.in_flight() {
                 self.pump_at(link);
