@@ -377,7 +377,8 @@ impl FlvFile {
         FlvFile::parse(Bytes::from(bytes)).map_err(|why| FileError::Malformed(name, why))
     }
 
-    /// Splits FLV bytes into tags. A torn last tag, as a recording that was cut leaves it, is left out.
+    /// Splits FLV bytes into tags. A torn last tag, as a recording that was cut leaves it, is left
+    /// out.
     pub fn parse(bytes: Bytes) -> Result<FlvFile, &'static str> {
         // FLV E.2: "FLV", version, flags, header length.
         if bytes.len() < 13 || &bytes[..3] != b"FLV" {

@@ -4,7 +4,7 @@
 //! message is missing, repeated, reordered, altered or from another stream, and how long it took.
 //!
 //! ```text
-//! | codec header | magic 8 | stream 4 | epoch 4 | seq 4 | timestamp 4 | flags 4 | sent 8 | hash 8 |
+//! | codec header | magic 8 | stream 4 | epoch 4 | seq 4 | time 4 | flags 4 | sent 8 | hash 8 |
 //! ```
 //! All numbers are little endian. The hash covers the whole payload except the hash field itself.
 

@@ -77,7 +77,8 @@ pub fn render(r: &Report) -> String {
     let cpu: Vec<String> = r.tester.cpu_percent.iter().map(|p| format!("{p:.0} %")).collect();
     let _ = writeln!(out, "tester: {} per worker", cpu.join(", "));
     if r.tester.saturated {
-        out += "  warning: the tester was at its limit; use more --threads or fewer verified players\n";
+        out +=
+            "  warning: the tester was at its limit; use more --threads or verify fewer players\n";
     }
     for v in &r.violations {
         let _ = writeln!(out, "VIOLATED {v}");

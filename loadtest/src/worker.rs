@@ -683,7 +683,9 @@ impl<D: Driver> Worker<D> {
                 let kbps = u128::from(p.bytes) * 8_000_000 / u128::from(span);
                 group.stats.bitrate.saturating_record((kbps as u64).max(1));
             }
-            record(&mut group.stats.silence, p.silence);
+            if p.script.is_none() {
+                record(&mut group.stats.silence, p.silence);
+            }
         }
         if let Some(checker) = p.checker.take() {
             group.stats.counts.add(checker.counts());
