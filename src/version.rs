@@ -1,7 +1,41 @@
-//! Name and version, as peers see them.
+//! Name, version and identity of this process, as peers see them.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::LazyLock;
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What `Server` headers and metadata say.
 pub const SERVER: &str = concat!("ringcast/", env!("CARGO_PKG_VERSION"));
+
+/// Id of the server and of this run of it, in SRS's form: `vid-` and 7, and 8 characters.
+static IDS: LazyLock<(String, String)> = LazyLock::new(|| {
+    // The hasher's keys come from the system's random numbers; ids need to differ, not to be
+    // secret.
+    let text = |salt: u64, len: usize| -> String {
+        let mut bits = RandomState::new().hash_one(salt);
+        (0..len)
+            .map(|_| {
+                let c = b"0123456789abcdefghijklmnopqrstuvwxyz"[(bits % 36) as usize];
+                bits /= 36;
+                char::from(c)
+            })
+            .collect()
+    };
+    (format!("vid-{}", text(1, 7)), text(2, 8))
+});
+
+/// The answer of `/api/v1/versions`, the same on every port that has it.
+pub fn versions_json() -> String {
+    let (server, service) = &*IDS;
+    let pid = std::process::id();
+    let mut parts = VERSION.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    let mut next = || parts.next().unwrap_or(0);
+    let (major, minor, revision) = (next(), next(), next());
+    format!(
+        "{{\"code\":0,\"server\":\"{server}\",\"service\":\"{service}\",\"pid\":\"{pid}\",\
+         \"data\":{{\"major\":{major},\"minor\":{minor},\"revision\":{revision},\
+         \"version\":\"{VERSION}\"}}}}\n"
+    )
+}

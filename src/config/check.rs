@@ -19,6 +19,14 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
             "vhost.http_remux.enabled has no effect while http_server.enabled is false".into(),
         );
     }
+    let auth = &config.http_api.auth;
+    if auth.enabled && (auth.username.is_empty() || auth.password.is_empty()) {
+        errors.push(ConfigError::Together(
+            "http_api.auth.enabled needs http_api.auth.username and http_api.auth.password; set \
+             both, there is no default secret"
+                .into(),
+        ));
+    }
     if config.daemon && config.log.tank == LogTank::Console {
         warnings.push(
             "daemon is on and log.tank is \"console\": the log is lost once the server is in the \

@@ -23,7 +23,9 @@ pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load};
 
 pub use machine::{Memory, fit_connections, raise_open_files};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
-pub use settings::{Config, HttpApi, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost};
+pub use settings::{
+    Config, HttpApi, HttpApiAuth, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost,
+};
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 
 /// The name of the vhost that serves every name without a vhost of its own.

@@ -128,12 +128,27 @@ settings! {
 
     /// The HTTP API.
     HttpApi at [http_api] {
+        /// HTTP Basic authentication of the API.
+        auth: HttpApiAuth,
         ---
         /// Serve the API. With `-e` the default is false, as in SRS.
         enabled: bool = "true", PREFER_FALSE, ["SRS_HTTP_API_ENABLED"], Restart;
         ---
         /// Addresses.
         listen: Vec<ListenAddr> = r#"["1985"]"#, Kind::Listen, ["SRS_HTTP_API_LISTEN"], Restart;
+    }
+
+    /// HTTP Basic authentication of the API.
+    HttpApiAuth at [http_api.auth] {
+        ---
+        /// Ask for a name and a password below `/api/`.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_API_AUTH_ENABLED"], Restart;
+        ---
+        /// The name.
+        username: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_USERNAME"], Restart;
+        ---
+        /// The password. There is no default one: with `enabled` it has to be set.
+        password: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_PASSWORD"], Restart;
     }
 
     /// The default vhost: what holds for every stream.

@@ -1,6 +1,7 @@
 //! The control thread: signals, counters, the demo's publisher; later the HTTP API, callbacks and
 //! everything else that may wait. It runs on tokio-uring and is never on the way of a frame.
 
+pub mod api;
 pub mod demo;
 pub mod serve;
 pub mod summary;

@@ -17,6 +17,7 @@ use crate::remux::Registry;
 use crate::shard::gate::Gate;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
 
+use super::api;
 use super::summary::Summary;
 
 /// Why serving could not start, or ended.
@@ -86,6 +87,7 @@ pub fn serve(
         tracing::warn!("{note}");
     }
     let addresses = addresses(&config)?;
+    let api = api_listeners(&config)?;
     let arena = arena(&config)?;
     let shards = shard_count(&config);
     let post = Post::new(shards);
@@ -140,7 +142,12 @@ pub fn serve(
         describe(&addresses)
     );
     ready(&handle);
-    tokio_uring::start(watch(handle, ends, reopen_log))?;
+    tokio_uring::start(async {
+        for listener in api {
+            tokio::task::spawn(api::serve(listener, handle.config.clone()));
+        }
+        watch(handle, ends, reopen_log).await
+    })?;
     for thread in threads {
         // A shard that panicked has reported itself already.
         let _ = thread.join();
@@ -327,6 +334,25 @@ fn addresses(config: &Config) -> Result<Vec<(SocketAddr, Service, &'static str)>
                 return Err(listen_error(addr, setting, why));
             }
         }
+    }
+    Ok(out)
+}
+
+/// The API's listeners: bound before anything starts, so that a mistake is reported at once.
+fn api_listeners(config: &Config) -> Result<Vec<TcpListener>, ServeError> {
+    let mut out = Vec::new();
+    let list: &[ListenAddr] = if config.http_api.enabled { &config.http_api.listen } else { &[] };
+    for listen in list {
+        // The standard library makes a bare port one socket for both families where it can.
+        let mut result = Err((SocketAddr::from(([0, 0, 0, 0], 0)), io::ErrorKind::NotFound.into()));
+        for addr in listen.candidates() {
+            result = api::bind(addr).map_err(|why| (addr, why));
+            if result.is_ok() {
+                break;
+            }
+        }
+        let bound = result.map_err(|(addr, why)| listen_error(addr, "http_api.listen", why))?;
+        out.push(bound);
     }
     Ok(out)
 }

@@ -132,6 +132,13 @@ impl HttpSession {
             let head = with_cors(head, request, cors);
             return self.reply(out, env, request, head, Some(body.as_bytes()));
         }
+        // SRS: on the HTTP server's port too, whether or not the API has one of its own.
+        if request.path == "/api/v1/versions" {
+            let head = ResponseHead::new(200).header("Content-Type", "application/json");
+            let head = with_cors(head, request, cors);
+            let body = crate::version::versions_json();
+            return self.reply(out, env, request, head, Some(body.as_bytes()));
+        }
         if let Some(asset) = page::asset(&request.path) {
             if request.header("if-none-match") == Some(asset.etag) {
                 let head = ResponseHead::new(304).header("ETag", asset.etag);
