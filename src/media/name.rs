@@ -1,9 +1,10 @@
 //! The one grammar of stream names, shared by all protocols.
 //!
 //! A stream is named by a vhost, an app of one or more levels, and a stream name. Whatever the
-//! protocol, a name passes here before it becomes a key, a path, a header or a log field, so none of
-//! those needs escaping of its own. The grammar is generous with letters of all scripts and strict
-//! with everything that means something to a file system, a shell, HTML, a URL or a terminal.
+//! protocol, a name passes here before it becomes a key, a path, a header or a log field, so none
+//! of those needs escaping of its own. The grammar is generous with letters of all scripts and
+//! strict with everything that means something to a file system, a shell, HTML, a URL or a
+//! terminal.
 //!
 //! This module knows neither URLs nor which vhosts exist; the parts arrive decoded and resolved.
 

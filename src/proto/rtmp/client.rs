@@ -1,7 +1,8 @@
 //! The client's end of a connection: edge pull, forward, load tests.
 //!
 //! ```text
-//!   handshake -> connect -> createStream -> publish or play -> running -> closed -> createStream ..
+//!   handshake -> connect -> createStream -> publish or play -> running -> closed -> createStream
+//! ..
 //! ```
 //!
 //! It takes what servers in use send, in whatever order they send it: a status before or after a

@@ -30,7 +30,8 @@ const BLOCK: usize = 764;
 const SERVER_VERSION: [u8; 4] = [0x01, 0x00, 0x05, 0x04];
 const CLIENT_VERSION: [u8; 4] = [0x80, 0x00, 0x07, 0x02];
 
-/// The key of servers is the text and the tail, together 68 bytes; S1 is signed with the text alone.
+/// The key of servers is the text and the tail, together 68 bytes; S1 is signed with the text
+/// alone.
 const SERVER_TEXT: &[u8] = b"Genuine Adobe Flash Media Server 001";
 /// The key of clients, together 62 bytes; C1 is signed with the text alone.
 const CLIENT_TEXT: &[u8] = b"Genuine Adobe Flash Player 001";

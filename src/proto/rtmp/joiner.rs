@@ -4,8 +4,8 @@
 //! allocation. All others are assembled in buffers that grow with the bytes that arrive, never with
 //! the length a header declares, and that are given back when they have become large.
 //!
-//! What peers do in practice and this end accepts (each has a test below): a chunk stream that opens
-//! with type 1; extended timestamps that are not repeated in type 3 chunks, or are; extended
+//! What peers do in practice and this end accepts (each has a test below): a chunk stream that
+//! opens with type 1; extended timestamps that are not repeated in type 3 chunks, or are; extended
 //! timestamps in type 1 and 2 chunks that are absolute instead of a difference; headers of type 1
 //! and 2 inside a message; messages without content, which are dropped.
 
@@ -101,8 +101,8 @@ const SPARES_MAX: usize = 2;
 
 const TIMESTAMP_MASK: u32 = 0x7FFF_FFFF;
 
-/// An extended value of a type 1, 2 or 3 header this close to the last timestamp is a timestamp, not
-/// a difference: a difference has at least 4.6 hours.
+/// An extended value of a type 1, 2 or 3 header this close to the last timestamp is a timestamp,
+/// not a difference: a difference has at least 4.6 hours.
 const NEAR_MS: u32 = 10 * 60 * 1000;
 
 impl Default for Joiner {

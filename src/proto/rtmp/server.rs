@@ -312,7 +312,8 @@ impl Server {
         self.connect.as_deref()
     }
 
-    /// The client's address as a proxy in front states it; for logs only, since anyone may claim it.
+    /// The client's address as a proxy in front states it; for logs only, since anyone may claim
+    /// it.
     pub fn proxied_ip(&self) -> Option<Ipv4Addr> {
         self.proxied_ip
     }

@@ -1,8 +1,8 @@
 //! From what clients send to what they mean: schema, host, port, vhost, app, stream, parameters.
 //!
-//! Encoders put the same stream name in many ways: parameters after the app or after the stream, the
-//! vhost as a parameter, as a host, or behind `...vhost...`, everything in the tcUrl and no stream
-//! name, `_definst_` where another server wants an instance. All forms end as one [`Url`].
+//! Encoders put the same stream name in many ways: parameters after the app or after the stream,
+//! the vhost as a parameter, as a host, or behind `...vhost...`, everything in the tcUrl and no
+//! stream name, `_definst_` where another server wants an instance. All forms end as one [`Url`].
 //!
 //! Which vhosts exist and which names are allowed is not known here: the configuration resolves the
 //! vhost, and [`Url::name`] applies the name grammar.
