@@ -50,7 +50,7 @@ ffmpeg "${quiet[@]}" -i "$work/long.m4a" -c copy \
 
 ffmpeg "${quiet[@]}" -i "$work/video.mp4" -itsoffset -0.069660 -i "$work/audio.mp4" \
   -map 0:v -map 1:a -c copy \
-  -flvflags no_duration_filesize "${exact[@]}" -f flv "$out"
+  -flvflags no_duration_filesize+no_sequence_end "${exact[@]}" -f flv "$out"
 
 count() {
   ffprobe -loglevel error -select_streams "$1" -count_packets \

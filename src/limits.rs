@@ -83,8 +83,9 @@ pub const SEND_BYTES_MAX: u32 = 512 << 10;
 /// Most bytes of unparsed input a session keeps while it waits for a decision.
 pub const SESSION_INPUT_MAX: usize = 256 << 10;
 
-/// Most control bytes (replies) waiting for a connection; a peer that asks for more is closed.
-pub const SESSION_OUTPUT_MAX: usize = 256 << 10;
+/// Most bytes of replies waiting for a connection; a peer that asks for more is closed. The largest
+/// file of the index page has to fit.
+pub const SESSION_OUTPUT_MAX: usize = 512 << 10;
 
 /// Time for a connection to finish its handshake and say what it wants, ms.
 pub const HANDSHAKE_MS_MAX: u64 = 10_000;

@@ -100,6 +100,7 @@ fn etag_of(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SESSION_OUTPUT_MAX;
 
     fn text(path: &str) -> &'static str {
         std::str::from_utf8(asset(path).expect(path).body).expect("text")
@@ -111,6 +112,14 @@ mod tests {
         assert_eq!(root.content_type, "text/html; charset=utf-8");
         assert_eq!(root.body, asset("/index.html").expect("index").body);
         assert!(text("/").contains("<video"));
+    }
+
+    #[test]
+    fn every_file_fits_in_a_reply_with_room_for_its_head() {
+        for file in &FILES {
+            let head = 4 << 10;
+            assert!(file.body.len() + head <= SESSION_OUTPUT_MAX, "{}", file.path);
+        }
     }
 
     #[test]

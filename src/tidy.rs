@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// The layers of `src/`, lowest first. A module may import what stands in a line above its own;
 /// modules of one line are side by side and do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["limits", "page", "version"],
-    &["media", "config"],
+    &["limits"],
+    &["page", "version", "media", "config"],
     &["hub", "proto", "log"],
     &["remux"],
     &["session"],

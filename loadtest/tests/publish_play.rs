@@ -15,6 +15,10 @@ const STREAM: &str = "live/e2e";
 /// Players leave when nothing arrives for this long (microseconds).
 const READ_TIMEOUT: [&str; 2] = ["-rw_timeout", "4000000"];
 
+/// A player that waited for a stream of audio alone starts with one of its first packets: a few
+/// are published at once when the publisher connects.
+const AUDIO_START: usize = 20;
+
 fn players_get_what_was_published(medium: Media) {
     let file = medium.file();
     let published = packets::of_file(&media::as_published(&file));
@@ -41,7 +45,11 @@ fn players_get_what_was_published(medium: Media) {
 
     let early = packets::finish(early, Duration::from_secs(30));
     let who = format!("{medium:?}, RTMP player before the publisher");
-    assert_eq!(packets::assert_is_tail(&who, &early, &published), 0, "{who}: not from the start");
+    let start = packets::assert_is_tail(&who, &early, &published);
+    // The first keyframe, which audio may precede; of audio alone, what is there when the word of
+    // the new stream has come to the player's shard.
+    let first_key = published.iter().position(|packet| packet.key && packet.kind == "video");
+    assert!(start <= first_key.unwrap_or(AUDIO_START), "{who}: starts with packet {start}");
     let mut starts = Vec::new();
     for (who, player) in players {
         let got = packets::finish(player, Duration::from_secs(30));

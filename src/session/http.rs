@@ -70,7 +70,8 @@ impl HttpSession {
 
     fn requests(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
         self.head.extend_from_slice(data);
-        while matches!(self.state, State::Requests) {
+        // A peer that asks again and again without reading is closed by the caller.
+        while matches!(self.state, State::Requests) && out.len() <= SESSION_OUTPUT_MAX {
             match http::parse_request(&self.head) {
                 Ok(None) => return,
                 Ok(Some((request, consumed))) => {

@@ -324,13 +324,10 @@ impl<D: Driver> Shard<D> {
     /// Feeds that have ended: who has read all of it waits for the next publisher or, over HTTP,
     /// is done; who does not read in time is closed.
     fn finish_endings(&mut self, now: u64) {
-        let mut at = 0;
-        while at < self.ending.len() {
-            let index = self.ending[at];
-            if self.finish_ending(index, now) {
-                self.ending.swap_remove(at);
-            } else {
-                at += 1;
+        // Taken out first: a follow whose last player leaves takes itself off the list.
+        for index in std::mem::take(&mut self.ending) {
+            if !self.finish_ending(index, now) {
+                self.ending.push(index);
             }
         }
     }
