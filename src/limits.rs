@@ -57,7 +57,7 @@ pub const STREAMS_MAX: usize = 100_000;
 pub const FEED_BLOCKS_MAX: usize = 512;
 
 /// Newest blocks a feed keeps although no newcomer starts there, for shards late by some turns.
-pub const FEED_BLOCKS_RECENT: u64 = 2;
+pub const FEED_BLOCKS_RECENT: u64 = 4;
 
 /// From this many players on, a feed's blocks are sized for sending instead of for memory.
 pub const FEED_LARGE_BLOCK_PLAYERS: u32 = 16;

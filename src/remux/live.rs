@@ -467,3 +467,166 @@ fn refuse_or_drop(error: TagError) -> Result<Outcome, Refused> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::{Mirror, Position};
+    use crate::media::name::StreamName;
+    use std::sync::Arc;
+    use uring::ArenaOptions;
+
+    const AVC_HEADER: &[u8] = &[0x17, 0, 0, 0, 0, 1, 0x64, 0, 0x1f];
+    const AVC_HEADER_2: &[u8] = &[0x17, 0, 0, 0, 0, 1, 0x42, 0, 0x1e];
+    const AAC_HEADER: &[u8] = &[0xaf, 0, 0x12, 0x10];
+    const KEY: &[u8] = &[0x17, 1, 0, 0, 0, 1, 2, 3];
+    const INTER: &[u8] = &[0x27, 1, 0, 0, 0, 4, 5];
+    const AUDIO: &[u8] = &[0xaf, 1, 9, 9, 9];
+
+    struct Rig {
+        live: Live,
+        stream: Arc<Stream>,
+    }
+
+    fn rig(media_memory: usize) -> Rig {
+        let arena = Arena::new(ArenaOptions { limit: media_memory, huge_pages: false }).unwrap();
+        let gop = GopLimits { enabled: true, messages: 100, bytes: 1 << 30 };
+        let options = LiveOptions { chunk_size: 60_000, gop, reduce_sequence_header: false };
+        let live = Live::new(options, arena);
+        let name = StreamName::new("v", "live", "s").unwrap();
+        let stream = super::super::Registry::default().open(&name).unwrap();
+        live.attach(&stream);
+        Rig { live, stream }
+    }
+
+    impl Rig {
+        fn video(&mut self, time: u32, payload: &[u8]) -> Outcome {
+            self.live.write(MessageKind::Video, time, payload).unwrap()
+        }
+
+        fn audio(&mut self, time: u32, payload: &[u8]) -> Outcome {
+            self.live.write(MessageKind::Audio, time, payload).unwrap()
+        }
+
+        /// Times and flags of what a newcomer gets from the log.
+        fn from_join(&self, format: Format) -> Vec<(i64, Flags)> {
+            let feed = self.stream.feed(format).expect("open");
+            let join = feed.join().expect("joinable");
+            let mirror = Mirror::new(feed);
+            let start = join.start.unwrap_or_else(|| mirror.live_end());
+            let end = mirror.end();
+            let mut out = Vec::new();
+            for number in start.block..=end.block {
+                let Some(block) = mirror.block(number) else { continue };
+                for entry in block.entries() {
+                    if (Position { block: number, offset: entry.offset }) >= start {
+                        out.push((entry.time, Flags(entry.flags)));
+                    }
+                }
+            }
+            out
+        }
+    }
+
+    #[test]
+    fn a_newcomer_starts_at_the_last_keyframe() {
+        let mut rig = rig(16 << 20);
+        rig.video(0, AVC_HEADER);
+        rig.audio(0, AAC_HEADER);
+        for i in 0..10u32 {
+            rig.video(i * 40, if i % 5 == 0 { KEY } else { INTER });
+            rig.audio(i * 40 + 5, AUDIO);
+        }
+        let seen = rig.from_join(Format::Rtmp);
+        assert_eq!(seen.first(), Some(&(200, Flags::VIDEO | Flags::KEYFRAME)));
+        assert_eq!(seen.len(), 10);
+        // A format that is opened later begins with the same GOP.
+        rig.stream.want(Format::Flv);
+        assert!(rig.live.open_wanted(&rig.stream));
+        assert_eq!(rig.from_join(Format::Flv), seen);
+        let join = rig.stream.feed(Format::Flv).unwrap().join().unwrap();
+        assert_eq!(join.prologue[..5], *b"FLV\x01\x05");
+        assert_eq!(join.time, 200);
+    }
+
+    #[test]
+    fn a_changed_sequence_header_starts_anew() {
+        let mut rig = rig(16 << 20);
+        rig.video(0, AVC_HEADER);
+        rig.video(0, KEY);
+        rig.video(40, AVC_HEADER);
+        assert_eq!(rig.from_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::KEYFRAME);
+        rig.video(80, AVC_HEADER_2);
+        assert_eq!(rig.from_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::SEQUENCE_HEADER);
+        rig.video(120, KEY);
+        assert_eq!(rig.from_join(Format::Rtmp)[0], (120, Flags::VIDEO | Flags::KEYFRAME));
+    }
+
+    #[test]
+    fn a_gop_over_its_limit_is_let_go() {
+        let mut rig = rig(16 << 20);
+        rig.video(0, AVC_HEADER);
+        rig.video(0, KEY);
+        for i in 1..300u32 {
+            rig.video(i * 40, INTER);
+        }
+        let join = rig.stream.feed(Format::Rtmp).unwrap().join().unwrap();
+        assert_eq!(join.start, None);
+        assert!(rig.live.arena.stats().blocks <= 3, "{:?}", rig.live.arena.stats());
+    }
+
+    #[test]
+    fn another_publisher_waits_for_its_keyframe_and_time_goes_on() {
+        let mut rig = rig(16 << 20);
+        rig.video(0, AVC_HEADER);
+        for i in 0..50u32 {
+            rig.video(i * 40, if i % 25 == 0 { KEY } else { INTER });
+        }
+        rig.live.park(1_000_000_000);
+        rig.live.resume(3_000_000_000);
+        rig.video(0, AVC_HEADER_2);
+        assert_eq!(rig.video(0, INTER), Outcome::Dropped(Reason::MessageDroppedUntilKeyframe));
+        rig.audio(10, AUDIO);
+        rig.video(40, KEY);
+        let seen = rig.from_join(Format::Rtmp);
+        assert!(seen.windows(2).all(|w| w[0].0 <= w[1].0), "{seen:?}");
+        assert!(seen[0].0 >= 49 * 40 + 2_000, "{seen:?}");
+    }
+
+    #[test]
+    fn without_memory_messages_are_dropped_until_a_keyframe_fits() {
+        let mut rig = rig(2 << 20);
+        rig.video(0, AVC_HEADER);
+        rig.video(0, KEY);
+        let mut big = KEY.to_vec();
+        big.resize(3 << 20, 7);
+        assert_eq!(rig.video(40, &big), Outcome::Dropped(Reason::MessageDroppedMemory));
+        let dropped = Outcome::Dropped(Reason::MessageDroppedUntilKeyframe);
+        assert_eq!(rig.video(80, INTER), dropped);
+        assert!(matches!(rig.video(120, KEY), Outcome::Written { keyframe: true, .. }));
+    }
+
+    #[test]
+    fn flv_players_wait_until_the_tracks_are_known() {
+        let mut rig = rig(16 << 20);
+        rig.stream.want(Format::FlvChunked);
+        rig.live.open_wanted(&rig.stream);
+        let joinable = |rig: &Rig| rig.stream.feed(Format::FlvChunked).unwrap().join().is_some();
+        rig.audio(0, AAC_HEADER);
+        rig.audio(0, AUDIO);
+        assert!(!joinable(&rig));
+        // Nothing says that there is video: after half a second it is an audio stream.
+        rig.audio(600, AUDIO);
+        assert!(joinable(&rig));
+        let join = rig.stream.feed(Format::FlvChunked).unwrap().join().unwrap();
+        assert_eq!(join.prologue[..8], *b"d\r\nFLV\x01\x04");
+    }
+
+    #[test]
+    fn codecs_that_are_not_carried_end_the_publish() {
+        let mut rig = rig(16 << 20);
+        let refused = rig.live.write(MessageKind::Video, 0, &[0x22, 0, 0]).unwrap_err();
+        assert_eq!(refused.to_string(), "Sorenson H.263 video is not supported");
+        assert_eq!(rig.video(0, &[]), Outcome::Dropped(Reason::MessageDroppedMalformed));
+    }
+}

@@ -368,3 +368,163 @@ pub fn restamp(prologue: &[u8], format: Format, chunk_size: u32, time: i64) -> B
     }
     Bytes::from(out)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::FeedWriter;
+    use crate::hub::feed::GopLimits;
+    use crate::media::Kind;
+    use crate::proto::flv::{Framing, TagReader};
+    use crate::proto::rtmp::chunk::{Joiner, Payload};
+    use uring::{Arena, ArenaOptions};
+
+    const CHUNK_SIZE: u32 = 500;
+
+    struct Random(u64);
+
+    impl Random {
+        fn below(&mut self, bound: u64) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0 % bound
+        }
+    }
+
+    fn payload(seed: u64, len: usize) -> Vec<u8> {
+        (0..len as u64).map(|i| (i * 37 + seed * 11) as u8).collect()
+    }
+
+    /// What a player with its own time base receives when its sends are taken in random parts.
+    fn received(format: Format, lens: &[usize], base: i64, random: &mut Random) -> Vec<u8> {
+        let arena = Arena::new(ArenaOptions { limit: 64 << 20, huge_pages: false }).unwrap();
+        let gop = GopLimits { enabled: true, messages: 10_000, bytes: 1 << 30 };
+        let mut writer = FeedWriter::new(format, arena, gop);
+        let mut mirror = Mirror::new(writer.feed().clone());
+        let mut state = State::default();
+        state.begin(base);
+        let mut at = mirror.live_end();
+        let mut out = Vec::new();
+        for (i, &len) in lens.iter().enumerate() {
+            let (flags, time) = (Flags::VIDEO, base + 40 * i as i64);
+            let bytes = payload(i as u64, len);
+            match flv::framing(format) {
+                Some(framing) => flv::append(&mut writer, framing, flags, time, &bytes).unwrap(),
+                None => rtmp::append(&mut writer, CHUNK_SIZE, flags, time, &bytes).unwrap(),
+            }
+            mirror.refresh();
+            // Now and then the player is served, never all it could take.
+            let serve_all = i + 1 == lens.len();
+            while serve_all || random.below(2) == 0 {
+                let mut gather = Gather::default();
+                if !state.gather(&mirror, at, format, CHUNK_SIZE, &mut gather) {
+                    break;
+                }
+                let mut bytes = Vec::new();
+                for piece in &gather.pieces {
+                    match piece {
+                        Piece::Head(r) => {
+                            bytes.extend(&gather.head[r.start as usize..r.end as usize]);
+                        }
+                        Piece::Block(r) => bytes.extend(r.block.bytes(r.start, r.end)),
+                    }
+                }
+                let taken = 1 + random.below(bytes.len() as u64) as usize;
+                out.extend(&bytes[..taken]);
+                at = state.sent(&mirror, at, taken as u32);
+                assert_eq!(state.inside_message(), state.done > 0);
+            }
+        }
+        out
+    }
+
+    fn lens(random: &mut Random) -> Vec<usize> {
+        (0..40)
+            .map(|_| match random.below(12) {
+                0 => 0,
+                1 => 3_000_000,
+                2 => 70_000,
+                3 => CHUNK_SIZE as usize,
+                n => random.below(400 * n) as usize,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn rtmp_players_get_every_message_at_their_own_time() {
+        for seed in 1..12 {
+            let mut random = Random(seed * 0x9e37_79b9);
+            // Across the extended timestamp's threshold in the feed, below it for the player.
+            let base = if seed % 2 == 0 { 0x00ff_ff00 } else { 5_000 };
+            let lens: Vec<usize> = lens(&mut random).into_iter().map(|len| len.max(1)).collect();
+            let bytes = received(Format::Rtmp, &lens, base, &mut random);
+            let mut joiner = Joiner::new();
+            joiner.set_chunk_size(CHUNK_SIZE);
+            let mut input = &bytes[..];
+            for (i, &len) in lens.iter().enumerate() {
+                let message = joiner.next(&mut input).unwrap().expect("another message");
+                assert_eq!(message.timestamp, 40 * i as u32, "seed {seed} message {i}");
+                let bytes = match message.payload {
+                    Payload::Borrowed(bytes) => bytes,
+                    Payload::Assembled => joiner.assembled(),
+                };
+                assert!(bytes[..] == payload(i as u64, len), "seed {seed} message {i}");
+            }
+            assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn flv_players_get_every_message_at_their_own_time() {
+        for seed in 1..12 {
+            let mut random = Random(seed * 0x9e37_79b9);
+            let lens = lens(&mut random);
+            let bytes = received(Format::Flv, &lens, 7_777, &mut random);
+            let mut file = crate::proto::flv::file_header(true, true).to_vec();
+            file.extend(bytes);
+            let mut reader = TagReader::new();
+            let mut input = &file[..];
+            for (i, &len) in lens.iter().enumerate() {
+                let tag = reader.poll(&mut input).unwrap().expect("another tag");
+                assert_eq!((tag.kind, tag.timestamp), (Kind::Video, 40 * i as u32));
+                assert!(tag.body[..] == payload(i as u64, len), "seed {seed} tag {i}");
+            }
+            assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn framed_tags_differ_from_the_shared_ones_in_their_time_only() {
+        for (format, framing) in
+            [(Format::FlvChunked, Framing::Chunked), (Format::FlvWebSocket, Framing::WebSocket)]
+        {
+            let mut random = Random(99);
+            let lens = [1, 100, 200_000, 40];
+            let bytes = received(format, &lens, 1_000_000, &mut random);
+            let mut expected = Vec::new();
+            for (i, &len) in lens.iter().enumerate() {
+                let bytes = payload(i as u64, len);
+                flv::write(&mut expected, framing, Flags::VIDEO, 40 * i as i64, &bytes);
+            }
+            assert!(bytes == expected, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn a_prologue_is_restamped_in_every_format() {
+        for format in Format::ALL {
+            let (mut before, mut after) = (Vec::new(), Vec::new());
+            for (out, time) in [(&mut before, 0x0123_4567), (&mut after, 40)] {
+                for len in [10, 700, 1] {
+                    let bytes = payload(len, len as usize);
+                    match flv::framing(format) {
+                        Some(framing) => flv::write(out, framing, Flags::AUDIO, time, &bytes),
+                        None => rtmp::write(out, CHUNK_SIZE, Flags::AUDIO, time, &bytes),
+                    }
+                }
+            }
+            assert!(restamp(&before, format, CHUNK_SIZE, 40) == after, "{format:?}");
+        }
+    }
+}

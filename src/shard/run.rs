@@ -195,6 +195,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn mark_follow_due(&mut self, index: u32) {
+        // Blocks are taken up at once, however long the window: the feed keeps few of them.
+        if let Some(mirror) = self.follows[index as usize].as_mut().and_then(|f| f.mirror.as_mut())
+        {
+            mirror.refresh();
+        }
         if let Some(follow) = self.follows[index as usize].as_mut()
             && !follow.touched
         {
