@@ -77,7 +77,7 @@ fn head_of(
     let mut frame = [0; FRAME_MAX];
     let frame_len = flv::framing_head(framing, TAG_HEAD + payload + TAG_TAIL, &mut frame);
     out[..frame_len].copy_from_slice(&frame[..frame_len]);
-    let tag = flv::tag_head(kind(flags), wire_time(time), payload as u32);
+    let tag = flv::tag_head(kind(flags), wire_time(flags, time), payload as u32);
     out[frame_len..frame_len + TAG_HEAD].copy_from_slice(&tag);
     frame_len + TAG_HEAD
 }

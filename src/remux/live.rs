@@ -402,9 +402,6 @@ impl Live {
             (video, &self.video_header),
         ] {
             let Some(payload) = payload else { continue };
-            // SRS: metadata is at 0, wherever a player joins. FFmpeg takes metadata at any other
-            // time for a packet of a subtitle track.
-            let time = if flags == Flags::DATA { 0 } else { time };
             match framing {
                 Some(framing) => flv::write(&mut out, framing, flags, time, payload),
                 None => rtmp::write(&mut out, self.options.chunk_size, flags, time, payload),

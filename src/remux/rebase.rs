@@ -201,7 +201,7 @@ impl Message {
         out: &mut PieceWriter<'_>,
     ) {
         let mut walk = Walk { mirror, at: self.at };
-        let wire = rtmp::wire_time(time);
+        let wire = rtmp::wire_time(self.flags, time);
         if let Some(framing) = flv::framing(format) {
             let mut head = walk.copy(self.head);
             let tag = self.head - flv::TAG_HEAD;
@@ -336,7 +336,9 @@ pub fn restamp(prologue: &[u8], format: Format, chunk_size: u32, time: i64) -> B
             while let Some(frame) = flv::framing_head_len(framing, &out[at..]) {
                 let tag = at + frame;
                 let Some(len) = out.get(tag + 1..tag + 4).map(be24) else { break };
-                let [high, rest @ ..] = rtmp::wire_time(time).to_be_bytes();
+                // FLV E.4.1: tag type 18 is data.
+                let flags = if out[tag] == 18 { Flags::DATA } else { Flags::VIDEO };
+                let [high, rest @ ..] = rtmp::wire_time(flags, time).to_be_bytes();
                 out[tag + 4..tag + 7].copy_from_slice(&rest);
                 out[tag + 7] = high;
                 at = tag + flv::TAG_HEAD + len + flv::TAG_TAIL + framing.suffix().len();
@@ -359,7 +361,8 @@ pub fn restamp(prologue: &[u8], format: Format, chunk_size: u32, time: i64) -> B
                 for piece in body.chunks(chunk_size as usize + next) {
                     payload.extend_from_slice(&piece[..piece.len().min(chunk_size as usize)]);
                 }
-                let wire = rtmp::wire_time(time);
+                let flags = if type_id == 18 { Flags::DATA } else { Flags::VIDEO };
+                let wire = rtmp::wire_time(flags, time);
                 let msid = rtmp::MESSAGE_STREAM_ID;
                 chunk::write_message(&mut out, chunk_size, csid, type_id, wire, msid, &payload);
                 rest = &rest[framed..];

@@ -32,8 +32,11 @@ pub fn ids(flags: Flags) -> (u8, u8) {
 
 /// The timestamp on the wire: 31 bits, as SRS and FLV have it, so that it rolls over once in 24
 /// days instead of turning negative in players that read it as signed.
-pub fn wire_time(time: i64) -> u32 {
-    (time & 0x7fff_ffff) as u32
+///
+/// Data messages are at 0, wherever they come, as in SRS: FFmpeg takes metadata at any other time
+/// for a packet of a subtitle track.
+pub fn wire_time(flags: Flags, time: i64) -> u32 {
+    if flags.has(Flags::DATA) { 0 } else { (time & 0x7fff_ffff) as u32 }
 }
 
 /// Appends a message to a feed.
@@ -48,7 +51,7 @@ pub fn append(
     payload: &[u8],
 ) -> Result<(), ArenaFull> {
     let (csid, type_id) = ids(flags);
-    let wire = wire_time(time);
+    let wire = wire_time(flags, time);
     let head = chunk::message_head(csid, type_id, wire, payload.len() as u32, MESSAGE_STREAM_ID);
     let size = chunk_size as usize;
     if payload.len() <= size {
@@ -67,7 +70,7 @@ pub fn append(
 /// Writes a message to a buffer, in the same form.
 pub fn write(out: &mut Vec<u8>, chunk_size: u32, flags: Flags, time: i64, payload: &[u8]) {
     let (csid, type_id) = ids(flags);
-    let wire = wire_time(time);
+    let wire = wire_time(flags, time);
     chunk::write_message(out, chunk_size, csid, type_id, wire, MESSAGE_STREAM_ID, payload);
 }
 
