@@ -70,7 +70,7 @@ fn settled(pid: u32) -> (u64, f64) {
         let now = look();
         same = if now.0 == last.0 && now.1 > last.1 - 0.1 { same + 1 } else { 0 };
         last = now;
-        if same == 12 {
+        if same == 16 {
             break;
         }
     }
@@ -78,7 +78,7 @@ fn settled(pid: u32) -> (u64, f64) {
 }
 
 fn back_at_baseline(rounds: u32, names: u32, cycles: u64, seconds: f64, growth_max: f64) {
-    let mut server = Server::start(&["shards=2", "log.level=warn"]);
+    let mut server = Server::start(&["shards=2", "vhost.publish.hold=1"]);
     let pid = server.process_mut().id();
     // Buffers and tables that the server keeps for good are made by the first clients.
     churn(&server, "warm", names, cycles.min(2000), seconds);
