@@ -124,6 +124,8 @@ pub struct Shard<D: Driver> {
     wakes: u64,
     routes: Routes,
     pace: Pace,
+    /// What the driver was told about gathering completions, ns.
+    gathering_ns: u64,
     random: u64,
     next_tick: u64,
     draining: bool,
@@ -167,6 +169,7 @@ impl<D: Driver> Shard<D> {
             wakes: 0,
             routes,
             pace: Pace::new(now, (clocks.thread_cpu_ns)()),
+            gathering_ns: 0,
             random: seed | 1,
             next_tick: now,
             draining: false,

@@ -22,6 +22,11 @@ const STEP_NS: u64 = 8_000_000;
 /// Time between two looks at the load, ns.
 const SAMPLE_NS: u64 = 100_000_000;
 
+/// Completions worth waiting for while messages are gathered anyway.
+pub const GATHER_EVENTS: u32 = 32;
+/// Longest wait for them, ns: publishers and handshakes wait as well.
+const GATHER_NS_MAX: u64 = 2_000_000;
+
 /// The adaptive window of one shard.
 #[derive(Debug)]
 pub struct Pace {
@@ -77,6 +82,13 @@ impl Pace {
         }
     }
 
+    /// How long the shard may sleep on after the first completion until there are
+    /// [`GATHER_EVENTS`], ns: many small arrivals then cost one turn. Nothing while the shard has
+    /// time to spare.
+    pub fn gather_ns(&self) -> u64 {
+        (self.window_ns / 8).min(GATHER_NS_MAX)
+    }
+
     /// The adaptive window before any vhost's bound.
     pub fn adaptive(&self) -> Duration {
         Duration::from_nanos(self.window_ns)
@@ -121,6 +133,22 @@ mod tests {
     #[test]
     fn an_overloaded_shard_uses_the_whole_window() {
         assert_eq!(settle(30.0).1, Duration::from_millis(350));
+    }
+
+    #[test]
+    fn completions_are_gathered_only_under_load_and_only_for_a_moment() {
+        let mut pace = Pace::new(0, 0);
+        assert_eq!(pace.gather_ns(), 0);
+        pace.sample(SAMPLE_NS, SAMPLE_NS);
+        assert_eq!(pace.gather_ns(), STEP_NS / 8);
+        for step in 2..60 {
+            pace.sample(step * SAMPLE_NS, step * SAMPLE_NS);
+            assert!(pace.gather_ns() <= 2_000_000);
+        }
+        for step in 60..120 {
+            pace.sample(step * SAMPLE_NS, 59 * SAMPLE_NS);
+        }
+        assert_eq!(pace.gather_ns(), 0);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::hub::{Counters, Reason};
 use crate::limits;
 use crate::session::Closing;
 
+use super::pace::GATHER_EVENTS;
 use super::{Letter, Link, Shard};
 
 /// Time between two ticks (timeouts, housekeeping), ns.
@@ -50,6 +51,7 @@ impl<D: Driver> Shard<D> {
         if self.pace.wants_sample(now) {
             let cpu = (self.clocks.thread_cpu_ns)();
             self.pace.sample(now, cpu);
+            self.set_gathering();
             self.routes.tick(now, cpu);
             self.note_pace();
         }
@@ -76,6 +78,14 @@ impl<D: Driver> Shard<D> {
         let window = self.due.iter().filter_map(|&index| self.due_at(index)).min();
         let now_or_tick = if self.pace_is_up() { self.next_sample() } else { u64::MAX };
         window.unwrap_or(u64::MAX).min(self.next_tick).min(now_or_tick)
+    }
+
+    fn set_gathering(&mut self) {
+        let wait_ns = self.pace.gather_ns();
+        if wait_ns != self.gathering_ns {
+            self.gathering_ns = wait_ns;
+            self.driver.gather_completions(GATHER_EVENTS, wait_ns);
+        }
     }
 
     /// While a window is open or the shard is loaded, the load is looked at in time.

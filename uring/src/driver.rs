@@ -339,6 +339,14 @@ pub trait Driver {
     /// Only when the ring itself is unusable; errors of connections are events.
     fn turn(&mut self, deadline: Option<u64>, events: &mut Vec<Event>) -> io::Result<()>;
 
+    /// Trades latency for fewer turns: from the next `turn` on, waiting may go on for up to
+    /// `wait_ns` after the first completion, until `events` completions are there. Never beyond
+    /// the deadline of the turn. One event or no time switches it off, as at the start; a driver
+    /// that cannot (kernels before 6.12, the simulator) goes on as before.
+    fn gather_completions(&mut self, events: u32, wait_ns: u64) {
+        let _ = (events, wait_ns);
+    }
+
     /// Counters.
     fn stats(&self) -> DriverStats;
 }

@@ -84,19 +84,16 @@ impl Queue {
         self.ring.submitter()
     }
 
-    /// From now on a wait sleeps for `completions`, and for one only after `time`. Says whether
-    /// the kernel can do that.
-    pub(crate) fn gather(&mut self, completions: u32, time: Duration) -> bool {
+    /// From now on a wait sleeps for `completions`, and for one only after `time`. Nothing changes
+    /// on a kernel that cannot do that.
+    pub(crate) fn gather(&mut self, completions: u32, time: Duration) {
         let time = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        if completions <= 1 || time == 0 {
+        if completions <= 1 || time == 0 || !self.ring.params().is_feature_min_timeout() {
             self.gather = (1, 0);
-            return true;
+            return;
         }
         // A queue that is full before the wait is over would make it wait for nothing.
-        let completions = completions.min(self.ring.params().cq_entries() / 2);
-        let able = self.ring.params().is_feature_min_timeout();
-        self.gather = if able { (completions, time) } else { (1, 0) };
-        able
+        self.gather = (completions.min(self.ring.params().cq_entries() / 2), time);
     }
 
     /// Queues an operation for the next [`Queue::enter`].
@@ -133,20 +130,26 @@ impl Queue {
             submission.len() as u32
         };
         let timespec;
+        let (mut want, mut min_wait_us) = self.gather;
         let mut argument =
-            WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: self.gather.1, timespec: 0 };
-        let want = match wait {
-            Wait::No => 0,
-            Wait::Forever => self.gather.0,
+            WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: 0, timespec: 0 };
+        match wait {
+            Wait::No => want = 0,
+            Wait::Forever => {}
             Wait::AtMost(time) => {
+                // The kernel looks at the time limit only when the least wait is over.
+                min_wait_us = min_wait_us.min(u32::try_from(time.as_micros()).unwrap_or(u32::MAX));
+                if min_wait_us == 0 {
+                    want = 1;
+                }
                 timespec = KernelTimespec {
                     seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
                     nanoseconds: i64::from(time.subsec_nanos()),
                 };
                 argument.timespec = (&raw const timespec) as u64;
-                self.gather.0
             }
-        };
+        }
+        argument.min_wait_us = min_wait_us;
         self.enters += 1;
         // SAFETY: the ring is open; `argument` and the timespec it names outlive the call; what
         // the queued entries name is valid by the promise made to `push`.

@@ -166,13 +166,6 @@ impl Ring {
         self.slabs.status()
     }
 
-    /// Trades latency for fewer turns: a sleeping turn ends when `completions` are there, or one
-    /// after `time` at the latest. One completion or no time switches it off, as at the start.
-    /// Answers false, and leaves it off, on kernels that cannot (before 6.12).
-    pub fn gather_completions(&mut self, completions: u32, time: Duration) -> bool {
-        self.queue.gather(completions, time)
-    }
-
     /// Number of the shard this ring was made for.
     pub fn shard(&self) -> u32 {
         self.shard
@@ -481,6 +474,10 @@ impl Driver for Ring {
         }
         self.clock = now;
         Ok(())
+    }
+
+    fn gather_completions(&mut self, events: u32, wait_ns: u64) {
+        self.queue.gather(events, Duration::from_nanos(wait_ns));
     }
 
     fn stats(&self) -> DriverStats {
