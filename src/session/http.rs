@@ -98,7 +98,7 @@ impl HttpSession {
     }
 
     fn request(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
-        tracing::debug!(id = %self.id, method = request.method.name(), path = %request.path,
+        tracing::debug!(id = %self.id, method = request.method.name(), path = ?request.path,
             "request");
         // A body is never of use here; refusing it closes the door to smuggling.
         if request.has_body() {
@@ -118,7 +118,7 @@ impl HttpSession {
             return match name {
                 Ok(name) => self.play(out, env, request, &name),
                 Err(closing) => {
-                    tracing::info!(id = %self.id, path = %request.path, "refused: {}",
+                    tracing::info!(id = %self.id, path = ?request.path, "refused: {}",
                         closing.detail);
                     env.counters.count(closing.reason);
                     self.not_found(out, env, request)

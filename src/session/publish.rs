@@ -87,6 +87,7 @@ impl Publisher {
         payload: &[u8],
     ) -> Result<(), Closing> {
         self.messages += 1;
+        Counters::add(&counters.messages_received, 1);
         self.stream.stats.messages.fetch_add(1, Relaxed);
         self.stream.stats.bytes.fetch_add(payload.len() as u64, Relaxed);
         match self.live.write(kind, timestamp, payload) {

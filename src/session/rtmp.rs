@@ -95,7 +95,8 @@ impl RtmpSession {
                     Ok(())
                 }
                 Event::Connect(connect) => {
-                    tracing::debug!(id = %self.id, tc_url = %connect.tc_url, "connect");
+                    // Debug form: a peer must not be able to write lines of its own.
+                    tracing::info!(id = %self.id, tc_url = ?connect.tc_url, "connect");
                     Ok(())
                 }
                 Event::Publish(request) => self.publish(env, &request),
