@@ -107,8 +107,9 @@ impl HttpSession {
         }
         let cors = env.config.http_server.crossdomain;
         if request.method == Method::Options {
-            let head = with_cors(ResponseHead::new(204), request, cors).header("Allow", METHODS);
-            return self.reply(out, env, request, head, None);
+            // SRS answers with 200 and an empty body.
+            let head = with_cors(ResponseHead::new(200), request, cors).header("Allow", METHODS);
+            return self.reply(out, env, request, head, Some(b""));
         }
         if !matches!(request.method, Method::Get | Method::Head) {
             let head = with_cors(ResponseHead::new(405), request, cors).header("Allow", METHODS);
@@ -175,7 +176,7 @@ impl HttpSession {
         self.answered = true;
         let keep = request.keep_alive();
         let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
-        // Replies that never have a body (204, 304) do not state a length either: RFC 9110 8.6.
+        // Replies that never have a body (304) do not state a length either: RFC 9110 8.6.
         let Some(body) = body else {
             out.extend_from_slice(&head.finish());
             if !keep {
