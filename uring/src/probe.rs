@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 
 use io_uring::{IoUring, opcode, register, types};
 
-use crate::recv::BufferRing;
+use crate::recv::{BufferRing, Scheme};
 
 /// The oldest kernel this crate works on: the first with SENDMSG_ZC and DEFER_TASKRUN.
 pub const KERNEL_MIN: (u32, u32) = (6, 1);
@@ -157,13 +157,13 @@ pub fn probe() -> Result<Probe, Unavailable> {
         .build(8)
         .map_err(|error| Unavailable::from_setup("io_uring_setup", &error))?;
     operations(&ring)?;
-    let incremental = BufferRing::new(8, 4096).is_ok_and(|buffers| {
-        const INCREMENTAL: u16 = 2;
+    let incremental = BufferRing::new(8, 4096, Scheme::Pieces).is_ok_and(|buffers| {
         let (table, count) = (buffers.table(), buffers.count());
+        let flags = buffers.scheme().flags();
         // SAFETY: the table outlives its registration, which ends in the next line; no receive
         // is issued on this ring.
         let result =
-            unsafe { ring.submitter().register_buf_ring_with_flags(table, count, 0, INCREMENTAL) };
+            unsafe { ring.submitter().register_buf_ring_with_flags(table, count, 0, flags) };
         result.is_ok() && ring.submitter().unregister_buf_ring(0).is_ok()
     });
     let napi = {

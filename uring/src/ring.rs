@@ -27,7 +27,7 @@ use crate::net;
 use crate::ops::{Op, Token};
 use crate::probe::{self, Unavailable};
 use crate::queue::{Queue, Wait};
-use crate::recv::BufferRing;
+use crate::recv::{BufferRing, Scheme};
 use crate::registration::{Registration, Slabs, ZeroCopy};
 use crate::splice::{Pipes, Stage};
 use crate::wake::Waker;
@@ -36,6 +36,11 @@ use accept::Doors;
 
 /// The group of the one buffer ring.
 const BUFFER_GROUP: u16 = 0;
+/// Ordinary buffers that lie together as one where buffers are used up piece by piece.
+const JOINED_BUFFERS: u16 = 4;
+/// More connections than that without a buffer at a time, and more buffers are put to use. A few
+/// that send much are better held back until the owner has seen what is there.
+const STARVED_MAX: usize = 8;
 /// A turn stops asking for more when it has this many events, so that the owner gets to work.
 const EVENTS_PER_TURN: usize = 4096;
 /// Kernel worker threads of one ring for blocking work (file sends): on files, on the rest.
@@ -59,6 +64,9 @@ pub struct RingOptions {
     pub receive_buffers: u16,
     /// Bytes of a receive buffer: most of one [`Event::Received`].
     pub receive_buffer_size: u32,
+    /// Use receive buffers up piece by piece where the kernel can (6.12). Four of them then lie
+    /// together as one, in the same memory.
+    pub incremental_buffers: bool,
     /// How zero-copy sends are done.
     pub zero_copy: ZeroCopy,
     /// The arena whose slabs are registered for zero-copy sends.
@@ -73,6 +81,7 @@ impl Default for RingOptions {
             cq_entries: 65536,
             receive_buffers: 256,
             receive_buffer_size: 16 << 10,
+            incremental_buffers: true,
             zero_copy: ZeroCopy::Registered,
             arena: None,
         }
@@ -120,18 +129,7 @@ impl Ring {
         let failed = |what| move |error: io::Error| Unavailable::from_setup(what, &error);
         // A cap on worker threads is a saving only; old kernels go without.
         let _ = ring.submitter().register_iowq_max_workers(&mut WORKERS_MAX.clone());
-        let buffers = BufferRing::new(options.receive_buffers, options.receive_buffer_size)
-            .map_err(failed("receive buffers"))?;
-        // SAFETY: the table is unregistered in `drop` before `buffers` can be freed.
-        unsafe {
-            ring.submitter().register_buf_ring_with_flags(
-                buffers.table(),
-                buffers.count(),
-                BUFFER_GROUP,
-                0,
-            )
-        }
-        .map_err(failed("receive buffers"))?;
+        let buffers = receive_buffers(&ring, &options).map_err(failed("receive buffers"))?;
         // SAFETY: the descriptor is borrowed for this call only and `ring` is open.
         let fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let waker = Waker::new(fd).map_err(failed("eventfd"))?;
@@ -164,6 +162,11 @@ impl Ring {
     /// How zero-copy sends are done now, and why not better.
     pub fn registration(&self) -> Registration {
         self.slabs.status()
+    }
+
+    /// True when receive buffers are used up piece by piece.
+    pub fn incremental_buffers(&self) -> bool {
+        self.buffers.scheme() == Scheme::Pieces
     }
 
     /// Number of the shard this ring was made for.
@@ -207,6 +210,9 @@ impl Ring {
 
     /// What has to be done before waiting.
     fn prepare(&mut self, now: u64) {
+        if self.starved.len() > STARVED_MAX {
+            self.buffers.grow();
+        }
         if !self.starved.is_empty() && self.buffers.available() > 0 {
             self.feed_starved();
         }
@@ -568,6 +574,31 @@ fn set_up(entries: u32, cq_entries: u32) -> Result<IoUring, Unavailable> {
             Err(error) => return Err(Unavailable::from_setup("io_uring_setup", &error)),
         }
     }
+}
+
+/// Makes and registers the receive buffers. An older kernel gets them as it can use them.
+fn receive_buffers(ring: &IoUring, options: &RingOptions) -> io::Result<Rc<BufferRing>> {
+    let (count, size) = (options.receive_buffers, options.receive_buffer_size);
+    if options.incremental_buffers {
+        let count = count.div_ceil(JOINED_BUFFERS);
+        let size = size.saturating_mul(u32::from(JOINED_BUFFERS));
+        let buffers = BufferRing::new(count, size, Scheme::Pieces)?;
+        match register(ring, &buffers) {
+            Ok(()) => return Ok(buffers),
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let buffers = BufferRing::new(count, size, Scheme::Whole)?;
+    register(ring, &buffers)?;
+    Ok(buffers)
+}
+
+fn register(ring: &IoUring, buffers: &BufferRing) -> io::Result<()> {
+    let (table, count, flags) = (buffers.table(), buffers.count(), buffers.scheme().flags());
+    // SAFETY: the table is unregistered in `drop` of the ring before `buffers` can be freed; a
+    // failed registration leaves nothing behind.
+    unsafe { ring.submitter().register_buf_ring_with_flags(table, count, BUFFER_GROUP, flags) }
 }
 
 /// CLOCK_MONOTONIC in nanoseconds.

@@ -266,3 +266,58 @@ fn splice_to_a_full_nonblocking_socket_ends_at_once() {
     let done = wait(&mut ring, 1, Duration::from_secs(2));
     assert_eq!(done.first().map(cqueue::Entry::result), Some(-libc::EAGAIN));
 }
+
+/// `recv.rs`: pieces lie behind one another in the order of completions, whichever socket they
+/// came from; a buffer ends exactly when it is full; an end of stream uses up nothing.
+#[test]
+fn incremental_buffers_are_filled_in_the_order_of_completions() {
+    const INCREMENTAL: u16 = 2;
+    const SIZE: u32 = 1000;
+    let mut ring = ring(8, 16);
+    #[repr(align(4096))]
+    struct Table([types::BufRingEntry; 2]);
+    // SAFETY: all fields are numbers.
+    let mut table: Box<Table> = Box::new(unsafe { std::mem::zeroed() });
+    let memory = [vec![0u8; SIZE as usize], vec![0u8; SIZE as usize]];
+    for (id, entry) in table.0.iter_mut().enumerate() {
+        entry.set_addr(memory[id].as_ptr() as u64);
+        entry.set_len(SIZE);
+        entry.set_bid(id as u16);
+    }
+    // SAFETY: table and buffers live until the ring is dropped at the end.
+    let registered = unsafe {
+        types::BufRingEntry::tail(table.0.as_ptr()).cast_mut().write(2);
+        let address = table.0.as_ptr() as u64;
+        ring.submitter().register_buf_ring_with_flags(address, 2, 0, INCREMENTAL)
+    };
+    if registered.is_err() {
+        return; // before 6.12
+    }
+    let (ours, mut theirs) = pair();
+    let (ours_too, mut theirs_too) = pair();
+    for (socket, number) in [(&ours, 1), (&ours_too, 2)] {
+        push(&mut ring, opcode::RecvMulti::new(types::Fd(socket.as_raw_fd()), 0).build(), number);
+    }
+    assert!(wait(&mut ring, 1, SOON).is_empty());
+    let next = |ring: &mut IoUring, bytes: &[u8], socket: &mut TcpStream| {
+        socket.write_all(bytes).expect("connected");
+        let done = wait(ring, 1, LONG);
+        assert_eq!(done.len(), 1);
+        let (done, flags) = (&done[0], done[0].flags());
+        (done.user_data(), done.result(), cqueue::buffer_select(flags), flags)
+    };
+    let (from, len, id, flags) = next(&mut ring, &[1; 300], &mut theirs);
+    assert_eq!((from, len, id, cqueue::buffer_more(flags)), (1, 300, Some(0), true));
+    let (from, len, id, flags) = next(&mut ring, &[2; 300], &mut theirs_too);
+    assert_eq!((from, len, id, cqueue::buffer_more(flags)), (2, 300, Some(0), true));
+    drop(theirs_too);
+    let ended = wait(&mut ring, 1, LONG);
+    assert_eq!((ended[0].user_data(), ended[0].result()), (2, 0));
+    let (from, len, id, flags) = next(&mut ring, &[3; 400], &mut theirs);
+    assert_eq!((from, len, id, cqueue::buffer_more(flags)), (1, 400, Some(0), false));
+    let (from, len, id, flags) = next(&mut ring, &[4; 10], &mut theirs);
+    assert_eq!((from, len, id, cqueue::buffer_more(flags)), (1, 10, Some(1), true));
+    drop(ring);
+    assert!(memory[0] == [vec![1; 300], vec![2; 300], vec![3; 400]].concat());
+    assert!(memory[1][..11] == [4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 0]);
+}

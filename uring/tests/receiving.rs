@@ -29,12 +29,26 @@ fn bytes_of(events: &[Event]) -> Vec<u8> {
     data.collect::<Vec<_>>().concat()
 }
 
+/// Runs a test with either way of using up buffers; older kernels know only one.
+fn either_way(test: impl Fn(bool)) {
+    test(false);
+    if uring::probe().expect("the tests need io_uring").incremental_buffers {
+        test(true);
+    }
+}
+
 #[test]
 fn empty_buffer_ring_is_waited_for() {
+    either_way(empty_buffer_ring);
+}
+
+fn empty_buffer_ring(incremental: bool) {
     let mut bench = Bench::with(|options| {
         options.receive_buffers = 4;
         options.receive_buffer_size = 4096;
+        options.incremental_buffers = incremental;
     });
+    assert_eq!(bench.ring.incremental_buffers(), incremental);
     let (conn, mut peer) = bench.pair();
     let bytes = pattern(1, 100_000);
     bench.ring.receive(conn);
@@ -42,7 +56,7 @@ fn empty_buffer_ring_is_waited_for() {
     bench.idle(Duration::from_millis(50));
     // All buffers are with us now, and so nothing more arrives.
     let held = received(&mut bench, conn);
-    assert_eq!(held.len(), 4);
+    assert_eq!(bytes_of(&held).len(), 4 * 4096);
     assert!(bench.ring.stats().receive_no_buffers > 0);
     let enters = bench.ring.stats().enters;
     bench.idle(Duration::from_millis(50));
@@ -60,9 +74,14 @@ fn empty_buffer_ring_is_waited_for() {
 
 #[test]
 fn starved_connections_all_get_their_turn() {
+    either_way(starved_connections);
+}
+
+fn starved_connections(incremental: bool) {
     let mut bench = Bench::with(|options| {
         options.receive_buffers = 2;
         options.receive_buffer_size = 1024;
+        options.incremental_buffers = incremental;
     });
     let (_, addr) = bench.listen();
     let mut pairs: Vec<_> = (0..20).map(|_| bench.accept(addr)).collect();
@@ -94,7 +113,11 @@ fn starved_connections_all_get_their_turn() {
 
 #[test]
 fn pause_holds_the_peer_back_and_loses_nothing() {
-    let mut bench = Bench::new();
+    either_way(pause_holds_back);
+}
+
+fn pause_holds_back(incremental: bool) {
+    let mut bench = Bench::with(|options| options.incremental_buffers = incremental);
     let (conn, peer) = bench.pair();
     let bytes = pattern(2, 20_000_000);
     let expected = bytes.clone();
@@ -163,9 +186,14 @@ fn discard_counts_every_byte() {
 
 #[test]
 fn tiny_queues_lose_nothing() {
+    either_way(tiny_queues);
+}
+
+fn tiny_queues(incremental: bool) {
     let mut bench = Bench::with(|options| {
         options.entries = 8;
         options.cq_entries = 16;
+        options.incremental_buffers = incremental;
     });
     let (_, addr) = bench.listen();
     let mut pairs: Vec<_> = (0..100).map(|_| bench.accept(addr)).collect();
@@ -320,4 +348,143 @@ fn gathered_completions_come_together() {
     bench.turn(PATIENCE);
     assert_eq!(bench.events.len(), 1);
     assert!(started.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn small_arrivals_share_a_buffer() {
+    if !uring::probe().expect("the tests need io_uring").incremental_buffers {
+        return;
+    }
+    // One buffer of 64 KiB, and 100 connections whose first arrivals are all held.
+    let mut bench = Bench::with(|options| options.receive_buffers = 4);
+    let (_, addr) = bench.listen();
+    let mut pairs: Vec<_> = (0..100).map(|_| bench.accept(addr)).collect();
+    for (number, (conn, peer)) in pairs.iter_mut().enumerate() {
+        bench.ring.receive(*conn);
+        peer.write_all(&pattern(number as u8, 500 + number)).expect("connected");
+    }
+    let end = std::time::Instant::now() + PATIENCE;
+    while bench.events.len() < 100 {
+        assert!(std::time::Instant::now() < end);
+        bench.turn(Duration::from_millis(100));
+    }
+    for (number, (conn, _)) in pairs.iter().enumerate() {
+        let arrived = bytes_of(&received(&mut bench, *conn));
+        assert!(arrived == pattern(number as u8, 500 + number), "connection {number}");
+    }
+    assert_eq!(bench.ring.stats().receive_no_buffers, 0);
+}
+
+#[test]
+fn a_held_piece_stays_as_it_is() {
+    if !uring::probe().expect("the tests need io_uring").incremental_buffers {
+        return;
+    }
+    // Four buffers of 16 KiB, of which one is in use until many connections want more.
+    let mut bench = Bench::with(|options| {
+        options.receive_buffers = 16;
+        options.receive_buffer_size = 4096;
+    });
+    let (conn, mut peer) = bench.pair();
+    bench.ring.receive(conn);
+    peer.write_all(&pattern(1, 700)).expect("connected");
+    bench.idle(Duration::from_millis(20));
+    let held = received(&mut bench, conn);
+    // The rest of that buffer, and then nothing more for as long as the piece is held.
+    peer.write_all(&pattern(2, 60_000)).expect("the socket holds it");
+    bench.idle(Duration::from_millis(20));
+    let mut arrived = bytes_of(&received(&mut bench, conn));
+    assert_eq!(arrived.len(), 16_384 - 700);
+    bench.idle(Duration::from_millis(20));
+    assert!(received(&mut bench, conn).is_empty());
+    assert!(bytes_of(&held) == pattern(1, 700));
+    bench.ring.receive_pause(conn);
+    // Many others that find no buffer: more are put to use, and the piece stays as it is.
+    let (_, addr) = bench.listen();
+    let mut others: Vec<_> = (0..20).map(|_| bench.accept(addr)).collect();
+    for (number, (other, peer)) in others.iter_mut().enumerate() {
+        bench.ring.receive(*other);
+        peer.write_all(&pattern(number as u8, 1000)).expect("connected");
+    }
+    for (number, (other, _)) in others.iter().enumerate() {
+        let bytes = bench.receive(*other, 1000);
+        assert!(bytes == pattern(number as u8, 1000), "connection {number}");
+    }
+    for _ in 0..50 {
+        others[0].1.write_all(&pattern(9, 5000)).expect("connected");
+        assert!(bench.receive(others[0].0, 5000) == pattern(9, 5000));
+    }
+    assert!(bytes_of(&held) == pattern(1, 700));
+    drop(held);
+    bench.ring.receive(conn);
+    while arrived.len() < 60_000 {
+        arrived.extend(bench.receive(conn, 1));
+    }
+    assert!(arrived == pattern(2, 60_000));
+}
+
+#[test]
+fn pieces_held_at_random_are_never_written_over() {
+    either_way(held_at_random);
+}
+
+fn held_at_random(incremental: bool) {
+    let mut bench = Bench::with(|options| {
+        options.entries = 32;
+        options.cq_entries = 64;
+        options.receive_buffers = 32;
+        options.receive_buffer_size = 2048;
+        options.incremental_buffers = incremental;
+    });
+    let (_, addr) = bench.listen();
+    let pairs: Vec<_> = (0..30).map(|_| bench.accept(addr)).collect();
+    let conns: Vec<Conn> = pairs.iter().map(|(conn, _)| *conn).collect();
+    conns.iter().for_each(|conn| bench.ring.receive(*conn));
+    const LEN: usize = 200_000;
+    let writer = std::thread::spawn(move || {
+        let mut random = 7u64;
+        let mut sent = vec![0; pairs.len()];
+        let all: Vec<_> = (0..pairs.len()).map(|number| pattern(number as u8, LEN)).collect();
+        while sent.iter().any(|&sent| sent < LEN) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = (random >> 33) as usize % pairs.len();
+            let len = ((random >> 20) as usize % 3000 + 1).min(LEN - sent[number]);
+            let range = sent[number]..sent[number] + len;
+            (&pairs[number].1).write_all(&all[number][range]).expect("connected");
+            sent[number] += len;
+        }
+        pairs
+    });
+    let expected: Vec<_> = (0..conns.len()).map(|number| pattern(number as u8, LEN)).collect();
+    let mut at = vec![0; conns.len()];
+    let mut held = std::collections::VecDeque::new();
+    let mut random = 11u64;
+    let end = std::time::Instant::now() + PATIENCE;
+    while at.iter().any(|&at| at < LEN) {
+        assert!(std::time::Instant::now() < end, "{at:?} {:?}", bench.ring.stats());
+        let before = bench.ring.stats().completions;
+        bench.turn(Duration::from_millis(20));
+        let quiet = bench.ring.stats().completions == before;
+        for event in bench.events.drain(..) {
+            let Event::Received { conn, data } = event else { panic!("{event:?}") };
+            let number = conns.iter().position(|other| *other == conn).expect("ours");
+            let start = at[number];
+            at[number] += data.len();
+            held.push_back((number, start, data));
+        }
+        // Looked at as late as possible, and in no order.
+        while held.len() > 20 || (quiet && !held.is_empty()) {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let index = (random >> 33) as usize % held.len();
+            let (number, start, data) = held.swap_remove_back(index).expect("in range");
+            assert!(data[..] == expected[number][start..start + data.len()], "{number} {start}");
+        }
+    }
+    for (number, start, data) in held {
+        assert!(data[..] == expected[number][start..start + data.len()], "{number} {start}");
+    }
+    drop(writer.join().expect("no panic"));
+    for conn in conns {
+        assert_eq!(bench.ended(conn), Ended::Eof);
+    }
 }

@@ -79,8 +79,10 @@ impl Ring {
         events: &mut Vec<Event>,
     ) {
         // Taken first: whatever becomes of the bytes, the guard gives the buffer back.
-        let data = cqueue::buffer_select(flags)
-            .map(|id| self.buffers.take(id, u32::try_from(result).unwrap_or(0)));
+        let data = cqueue::buffer_select(flags).and_then(|id| {
+            let len = u32::try_from(result).unwrap_or(0);
+            self.buffers.take(id, len, cqueue::buffer_more(flags))
+        });
         let Some(link) = self.links.get_mut(conn) else {
             self.stats.stale_completions += 1;
             return;
