@@ -213,7 +213,11 @@ pub struct TesterReport {
     pub threads: u32,
     /// CPU of each over the whole run, percent of a core.
     pub cpu_percent: Vec<f64>,
-    /// True when a worker used more than 90 %: latencies are then partly the tester's own.
+    /// How late publishers were with their schedule, 99th percentile, milliseconds: what the
+    /// machine withholds from the tester.
+    pub late_p99_ms: f64,
+    /// True when a worker used more than 90 % of its core, or publishers were 50 ms late: latencies
+    /// are then partly the tester's own.
     pub saturated: bool,
 }
 

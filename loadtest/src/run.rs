@@ -75,7 +75,9 @@ pub fn run(plan: Plan) -> Result<Report, RunError> {
             all.merge(part);
         }
     }
-    tester.saturated = tester.cpu_percent.iter().any(|p| *p > 90.0);
+    tester.late_p99_ms =
+        groups.iter().map(|g| g.late.value_at_quantile(0.99) as f64 / 1000.0).fold(0.0, f64::max);
+    tester.saturated = tester.cpu_percent.iter().any(|p| *p > 90.0) || tester.late_p99_ms > 50.0;
     Ok(report(&job, groups, samples, tester, started))
 }
 
