@@ -77,8 +77,8 @@ pub fn render(r: &Report) -> String {
     let cpu: Vec<String> = r.tester.cpu_percent.iter().map(|p| format!("{p:.0} %")).collect();
     let _ = writeln!(out, "tester: {} per worker", cpu.join(", "));
     if r.tester.saturated {
-        out +=
-            "  warning: the tester was at its limit; use more --threads or verify fewer players\n";
+        out += "  warning: the tester or the machine was at its limit, latencies are partly its own:\n";
+        out += "  use more --threads, verify fewer players, or leave it more of the machine\n";
     }
     for v in &r.violations {
         let _ = writeln!(out, "VIOLATED {v}");
