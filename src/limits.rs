@@ -7,6 +7,10 @@
 /// Most shards a process starts; a larger `shards` setting is a configuration error.
 pub const SHARDS_MAX: u16 = 64;
 
+/// Longest busy polling a shard can be configured for, microseconds; more is a configuration
+/// error.
+pub const NAPI_BUSY_POLL_US_MAX: u32 = 10_000;
+
 /// Most connections a process can be configured for; more is a configuration error.
 pub const CONNECTIONS_MAX: u32 = 4_000_000;
 

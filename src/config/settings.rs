@@ -69,6 +69,11 @@ settings! {
         zero_copy: Switch = r#""auto""#, Kind::Choice(Switch::ALL),
             ["RINGCAST_ZERO_COPY"], Restart;
         ---
+        /// Polls network devices for up to this long before a shard sleeps (NAPI busy polling,
+        /// Linux 6.9): less latency for more CPU time. 0 means off.
+        napi_busy_poll: u32 = "0", int(0, limits::NAPI_BUSY_POLL_US_MAX, "microseconds"),
+            ["RINGCAST_NAPI_BUSY_POLL"], Restart;
+        ---
         /// The directory the server changes into at start; relative paths start there.
         work_dir: PathBuf = r#""./""#, Kind::Path, ["SRS_WORK_DIR"], Restart;
         ---

@@ -259,8 +259,16 @@ fn run_shard(
                 Switch::On | Switch::Auto => ZeroCopy::Registered,
             },
             arena: Some(shared.arena.clone()),
+            napi_busy_poll_us: shared.config.napi_busy_poll,
             ..RingOptions::default()
         })?;
+        // The same on every shard: said once.
+        if let (0, Err(why)) = (index, ring.napi_busy_poll()) {
+            tracing::warn!(
+                "the kernel refuses NAPI busy polling ({why}): the shards sleep as usual. It takes \
+                 Linux 6.9 with CONFIG_NET_RX_BUSY_POLL; set napi_busy_poll to 0 to do without"
+            );
+        }
         let options = listen_options(&shared.config);
         let seed = wall_ms() as u64 ^ (index as u64) << 48 ^ u64::from(std::process::id()) << 20;
         let mut shard = Shard::new(index, ring, shared, counters, clocks, seed);

@@ -67,6 +67,9 @@ pub struct RingOptions {
     /// Use receive buffers up piece by piece where the kernel can (6.12). Four of them then lie
     /// together as one, in the same memory.
     pub incremental_buffers: bool,
+    /// Longest busy polling of network devices before a sleep, in microseconds (kernel 6.9);
+    /// 0 is off. See [`Ring::napi_busy_poll`].
+    pub napi_busy_poll_us: u32,
     /// How zero-copy sends are done.
     pub zero_copy: ZeroCopy,
     /// The arena whose slabs are registered for zero-copy sends.
@@ -82,6 +85,7 @@ impl Default for RingOptions {
             receive_buffers: 256,
             receive_buffer_size: 16 << 10,
             incremental_buffers: true,
+            napi_busy_poll_us: 0,
             zero_copy: ZeroCopy::Registered,
             arena: None,
         }
@@ -114,6 +118,7 @@ pub struct Ring {
     /// The ring is being dropped: nothing is armed again.
     ending: bool,
     stats: DriverStats,
+    napi: Result<bool, Errno>,
     shard: u32,
 }
 
@@ -133,6 +138,7 @@ impl Ring {
         // SAFETY: the descriptor is borrowed for this call only and `ring` is open.
         let fd = unsafe { BorrowedFd::borrow_raw(ring.as_raw_fd()) };
         let waker = Waker::new(fd).map_err(failed("eventfd"))?;
+        let napi = register_napi(&ring, options.napi_busy_poll_us);
         let vectored = kernel >= probe::VECTORED_FIXED_SEND;
         let mut ring = Ring {
             queue: Queue::new(ring),
@@ -153,6 +159,7 @@ impl Ring {
             wake_armed: false,
             ending: false,
             stats: DriverStats::default(),
+            napi,
             shard: options.shard,
         };
         ring.arm_wake();
@@ -167,6 +174,15 @@ impl Ring {
     /// True when receive buffers are used up piece by piece.
     pub fn incremental_buffers(&self) -> bool {
         self.buffers.scheme() == Scheme::Pieces
+    }
+
+    /// Whether network devices are polled before a sleep. It costs CPU time to save latency, and
+    /// only sockets whose packets come from a device with NAPI have any of it (not loopback).
+    ///
+    /// # Errors
+    /// It was asked for, and the kernel refused. The ring works without.
+    pub fn napi_busy_poll(&self) -> Result<bool, Errno> {
+        self.napi
     }
 
     /// Number of the shard this ring was made for.
@@ -601,6 +617,18 @@ fn register(ring: &IoUring, buffers: &BufferRing) -> io::Result<()> {
     unsafe { ring.submitter().register_buf_ring_with_flags(table, count, BUFFER_GROUP, flags) }
 }
 
+/// Asks for busy polling. The devices are found by the kernel, from the sockets in use.
+fn register_napi(ring: &IoUring, microseconds: u32) -> Result<bool, Errno> {
+    if microseconds == 0 {
+        return Ok(false);
+    }
+    let mut settings = types::Napi::new().set_busy_poll_timeout(microseconds);
+    match ring.submitter().register_napi(&mut settings) {
+        Ok(()) => Ok(true),
+        Err(error) => Err(Errno(error.raw_os_error().unwrap_or(libc::EIO))),
+    }
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 fn clock() -> u64 {
     let time = clock_gettime(ClockId::Monotonic);
@@ -648,5 +676,29 @@ mod tests {
         assert!(events.is_empty(), "{events:?}");
         assert_eq!(ring.stats().stale_completions, ops.len() as u64 + 3);
         assert_eq!(ring.outstanding(), 3, "accept, receive and wake are still armed");
+    }
+
+    #[test]
+    fn busy_polling_is_as_asked_for() {
+        let able = probe::probe().expect("the tests need io_uring").napi;
+        for microseconds in [0, 70] {
+            let options = RingOptions {
+                entries: 64,
+                cq_entries: 256,
+                napi_busy_poll_us: microseconds,
+                ..RingOptions::default()
+            };
+            let ring = Ring::new(options).expect("the tests need io_uring");
+            match ring.napi_busy_poll() {
+                Ok(on) => assert_eq!(on, microseconds > 0),
+                Err(_) => assert!(microseconds > 0 && !able),
+            }
+            if able {
+                // Ending it tells what it was.
+                let mut was = types::Napi::new();
+                ring.queue.submitter().unregister_napi(&mut was).expect("the kernel has it");
+                assert_eq!(was.busy_poll_timeout(), microseconds);
+            }
+        }
     }
 }
