@@ -77,7 +77,7 @@ pub fn render(r: &Report) -> String {
     let cpu: Vec<String> = r.tester.cpu_percent.iter().map(|p| format!("{p:.0} %")).collect();
     let _ = writeln!(out, "tester: {} per worker", cpu.join(", "));
     if r.tester.saturated {
-        out += "  warning: the tester or the machine was at its limit, which shows in the latencies:\n";
+        out += "  warning: the tester or the machine was at its limit, so latencies are worse:\n";
         out += "  use more --threads, verify fewer players, or leave it more of the machine\n";
     }
     for v in &r.violations {
