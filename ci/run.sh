@@ -118,7 +118,12 @@ run_fuzz() {
 
 run_bench() {
   if compgen -G 'bench/benches/*.rs' >/dev/null; then
-    cargo bench --locked --workspace --profile "$profile" --bench '*' -- --test
+    cargo bench --locked --workspace --profile "$profile" --bench '*' -- --test || return 1
+    # For information only: instructions per delivered message, against the last recorded count.
+    if command -v valgrind >/dev/null; then
+      cargo run --locked --workspace --quiet --profile "$profile" --bin compare -- \
+        --no-build instructions || echo "instructions were not counted"
+    fi
   else
     echo "no bench/benches"
   fi

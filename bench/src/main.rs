@@ -1,3 +1,91 @@
-//! (skeleton of this crate)
+//! The command that compares servers, and one command for each further number of the README.
+
 #![forbid(unsafe_code)]
-fn main() {}
+
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use bench::server::Error;
+
+#[derive(Parser)]
+#[command(
+    about = "Compares what a live server costs with the floor and with other servers",
+    after_help = "Examples:\n  \
+        cargo run --release -p bench --bin compare -- --quick\n  \
+        cargo run --release -p bench --bin compare -- --players 1000,3000 --html compare.html\n  \
+        cargo run --release -p bench --bin compare -- memory --json -\n\n\
+        The server runs on core 0 and the players on core 1. Figures of different runs do not\n\
+        compare; ratios inside one run do."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    compare: commands::compare::Options,
+    /// Writes the outcome as JSON (- for standard output).
+    #[arg(long, global = true)]
+    json: Option<std::path::PathBuf>,
+    /// Uses the programs that are there instead of building them first.
+    #[arg(long, global = true)]
+    no_build: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Resident memory: per additional player, and with many.
+    Memory(commands::memory::Options),
+    /// CPU per player on one shard and on two.
+    Shards(commands::shards::Options),
+    /// What players feel when very many join at once.
+    Storm(commands::storm::Options),
+    /// Publishers without players, against a loop that only receives.
+    Ingest(commands::ingest::Options),
+    /// CPU per player with zero-copy and without, on a route that does not copy.
+    ZeroCopy(commands::zero_copy::Options),
+    /// Instructions per delivered message in user space, by callgrind.
+    Instructions(commands::instructions::Options),
+    /// Where the server's time goes, by perf.
+    Profile(commands::profile::Options),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    ringcast::config::raise_open_files();
+    if !cli.no_build
+        && let Err(error) = commands::build()
+    {
+        eprintln!("compare: {error}");
+        return ExitCode::from(2);
+    }
+    let outcome = match cli.command {
+        None => commands::compare::run(&cli.compare),
+        Some(Command::Memory(options)) => commands::memory::run(&options),
+        Some(Command::Shards(options)) => commands::shards::run(&options),
+        Some(Command::Storm(options)) => commands::storm::run(&options),
+        Some(Command::Ingest(options)) => commands::ingest::run(&options),
+        Some(Command::ZeroCopy(options)) => commands::zero_copy::run(&options),
+        Some(Command::Instructions(options)) => commands::instructions::run(&options),
+        Some(Command::Profile(options)) => commands::profile::run(&options),
+    };
+    let outcome = outcome.and_then(|report| write(&report, cli.json.as_deref()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn write(report: &serde_json::Value, path: Option<&std::path::Path>) -> Result<(), Error> {
+    let Some(path) = path else { return Ok(()) };
+    let text = format!("{report:#}\n");
+    if path.as_os_str() == "-" {
+        print!("{text}");
+        return Ok(());
+    }
+    std::fs::write(path, text).map_err(Error::during("writing the JSON"))
+}
