@@ -106,6 +106,9 @@ pub const REPLY_MS_MAX: u64 = 30_000;
 /// Time a player may take to receive what is left when its stream ends, ms.
 pub const DRAIN_MS_MAX: u64 = 5_000;
 
+/// The same when a new publisher's log is there already, ms.
+pub const SUCCESSION_MS_MAX: u64 = 1_000;
+
 /// Connections that wait to be accepted, per listener and shard; the kernel may allow fewer.
 pub const BACKLOG: i32 = 4_096;
 

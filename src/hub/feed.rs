@@ -111,6 +111,8 @@ pub struct Join {
     /// Where in `prologue` the messages begin: a player that is moved on within a stream gets
     /// them again, but not the file header before them.
     pub messages_at: usize,
+    /// Goes up whenever a header in the prologue changes: who was sent others needs these.
+    pub headers: u32,
 }
 
 /// A block and its number.
@@ -137,6 +139,8 @@ pub struct Feed {
     players: AtomicU32,
     /// Shards that follow, or `CLOSED`.
     followers: AtomicU32,
+    /// By shard: number of the first block it has not taken up yet; `u64::MAX`: it does not follow.
+    taken: [AtomicU64; limits::SHARDS_MAX as usize],
 }
 
 const CLOSED: u32 = u32::MAX;
@@ -205,6 +209,16 @@ impl Feed {
         self.followers.compare_exchange(0, CLOSED, AcqRel, Acquire).is_ok()
     }
 
+    /// A shard has taken up all blocks before `block`; `u64::MAX`: it follows no more.
+    pub(super) fn note_taken(&self, shard: usize, block: u64) {
+        self.taken[shard].store(block, Release);
+    }
+
+    /// The oldest block that some shard has not taken up yet.
+    fn first_not_taken(&self) -> u64 {
+        self.taken.iter().map(|taken| taken.load(Acquire)).min().unwrap_or(u64::MAX)
+    }
+
     /// Counts a player in (`1`) or out (`-1`).
     pub fn count_players(&self, delta: i32) {
         if delta >= 0 {
@@ -250,6 +264,8 @@ pub struct FeedWriter {
     /// Size the next block is asked for, bytes.
     block_size: usize,
     start: Option<Position>,
+    /// Stream time at `start`, ms.
+    start_time: i64,
     gop_messages: u32,
     gop_bytes: u64,
 }
@@ -268,6 +284,7 @@ impl FeedWriter {
             ended: AtomicBool::new(false),
             players: AtomicU32::new(0),
             followers: AtomicU32::new(0),
+            taken: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
         };
         FeedWriter {
             feed: Arc::new(feed),
@@ -278,6 +295,7 @@ impl FeedWriter {
             opened_at: 0,
             block_size: uring::BLOCK_SIZES[0],
             start: None,
+            start_time: 0,
             gop_messages: 0,
             gop_bytes: 0,
         }
@@ -288,9 +306,20 @@ impl FeedWriter {
         &self.feed
     }
 
+    /// Says where the stream's clock stands, ms, before the first message of a feed that is opened
+    /// later.
+    pub fn set_time(&mut self, time: i64) {
+        self.feed.time.store(time, Relaxed);
+    }
+
     /// Where newcomers start, if a keyframe is kept.
     pub fn start(&self) -> Option<Position> {
         self.start
+    }
+
+    /// Stream time of the start, ms, if a keyframe is kept.
+    pub fn start_time(&self) -> Option<i64> {
+        self.start.map(|_| self.start_time)
     }
 
     /// The place where the next message will begin, unless it needs a new block.
@@ -319,7 +348,7 @@ impl FeedWriter {
         for part in parts {
             writer.push(part);
         }
-        self.note_message(at, len, flags);
+        self.note_message(at, len, flags, time);
         self.feed.time.store(time, Relaxed);
         if let Some(writer) = self.current.as_mut() {
             writer.publish();
@@ -327,18 +356,20 @@ impl FeedWriter {
         Ok(())
     }
 
-    /// Lets newcomers in, or tells them how from now on.
-    pub fn set_join(&mut self, prologue: Bytes, messages_at: usize, time: i64) {
-        let join = Join { prologue, start: self.start, time, messages_at };
+    /// Lets newcomers in, or tells them how from now on. The prologue is stamped with `time`, which
+    /// is [`FeedWriter::start_time`] where there is one: players' clocks must not go back after it.
+    pub fn set_join(&mut self, prologue: Bytes, messages_at: usize, time: i64, headers: u32) {
+        let join = Join { prologue, start: self.start, time, messages_at, headers };
         self.feed.join.store(Some(Arc::new(join)));
     }
 
-    /// Newcomers start no earlier than here from now on: what came before needs other
-    /// sequence headers than the prologue has.
-    pub fn restart_gop_here(&mut self) {
+    /// Newcomers start no earlier than here from now on, with a message of that `time` (ms): what
+    /// came before needs other sequence headers than the prologue has.
+    pub fn restart_gop_here(&mut self, time: i64) {
         self.gop_messages = 0;
         self.gop_bytes = 0;
         self.start = self.gop.enabled.then(|| self.position());
+        self.start_time = time;
         self.trim();
     }
 
@@ -372,7 +403,7 @@ impl FeedWriter {
             writer.publish();
             let at = Position { block: self.feed.end.load(Relaxed), offset: 0 };
             self.install(writer);
-            self.note_message(at, len, flags);
+            self.note_message(at, len, flags, time);
             self.feed.time.store(time, Relaxed);
             return Ok(());
         }
@@ -424,7 +455,7 @@ impl FeedWriter {
             self.opened_at = time;
             self.install(writer);
         }
-        self.note_message(at, len, flags);
+        self.note_message(at, len, flags, time);
         self.feed.time.store(time, Relaxed);
         Ok(())
     }
@@ -439,6 +470,7 @@ impl FeedWriter {
             self.feed.first.store(number - slots + 1, Release);
             if self.start.is_some_and(|s| s.block <= number - slots) {
                 self.start = None;
+                self.forget_start();
             }
         }
         slot.store(Some(Arc::new(Numbered { number, block: writer.block().clone() })));
@@ -449,12 +481,13 @@ impl FeedWriter {
     }
 
     /// Keeps the GOP's accounts, and starts a new one at a keyframe.
-    fn note_message(&mut self, at: Position, len: usize, flags: Flags) {
+    fn note_message(&mut self, at: Position, len: usize, flags: Flags, time: i64) {
         if flags.has(Flags::KEYFRAME) {
             self.gop_messages = 0;
             self.gop_bytes = 0;
             if self.gop.enabled {
                 self.start = Some(at);
+                self.start_time = time;
             }
         }
         self.gop_messages += 1;
@@ -462,20 +495,25 @@ impl FeedWriter {
         let over = self.gop_messages > self.gop.messages || self.gop_bytes > self.gop.bytes;
         if over && self.start.is_some() {
             self.forget_gop();
-            // Newcomers must not be sent to a start that is being let go.
-            if let Some(join) = self.feed.join.load_full() {
-                self.feed.join.store(Some(Arc::new(Join { start: None, ..(*join).clone() })));
-            }
+            self.forget_start();
+        }
+    }
+
+    /// Newcomers must not be sent to a start that is being let go.
+    fn forget_start(&self) {
+        if let Some(join) = self.feed.join.load_full() {
+            self.feed.join.store(Some(Arc::new(Join { start: None, ..(*join).clone() })));
         }
     }
 
     /// Lets go of blocks nobody can start at any more. Shards keep what their players still
-    /// read (see `mirror`), so only newcomers decide what stays here, and the last blocks stay
-    /// so that a shard that is late by a turn finds them.
+    /// read (see `mirror`), so what stays here is what newcomers need and what a shard has not
+    /// taken up yet: one publisher's burst may fill many blocks before other shards turn.
     fn trim(&mut self) {
         let end = self.feed.end.load(Relaxed);
         let recent = end.saturating_sub(limits::FEED_BLOCKS_RECENT);
         let keep = self.start.map_or(recent, |s| s.block.min(recent));
+        let keep = keep.min(self.feed.first_not_taken());
         let mut first = self.feed.first.load(Relaxed);
         if keep <= first {
             return;

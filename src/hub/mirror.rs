@@ -60,16 +60,30 @@ impl Held {
 #[derive(Debug)]
 pub struct Mirror {
     feed: Arc<Feed>,
+    /// The shard whose view this is; the feed keeps for it what it has not taken up.
+    shard: Option<usize>,
     /// Number of `blocks[0]`.
     base: u64,
     blocks: VecDeque<Rc<Block>>,
 }
 
 impl Mirror {
-    /// A view of everything the feed offers now.
+    /// A view of everything the feed offers now, for a look at it.
     pub fn new(feed: Arc<Feed>) -> Mirror {
+        Mirror::with(feed, None)
+    }
+
+    /// The view of a shard: nothing is let go before it has taken it up, within the limit of
+    /// blocks that a feed offers.
+    pub fn of_shard(feed: Arc<Feed>, shard: usize) -> Mirror {
+        // Said before looking, so that the oldest block is still there when it is taken up.
+        feed.note_taken(shard, 0);
+        Mirror::with(feed, Some(shard))
+    }
+
+    fn with(feed: Arc<Feed>, shard: Option<usize>) -> Mirror {
         let base = feed.first();
-        let mut mirror = Mirror { feed, base, blocks: VecDeque::new() };
+        let mut mirror = Mirror { feed, shard, base, blocks: VecDeque::new() };
         mirror.refresh();
         mirror
     }
@@ -107,6 +121,19 @@ impl Mirror {
             }
             number += 1;
         }
+        if let Some(shard) = self.shard {
+            self.feed.note_taken(shard, number);
+        }
+    }
+
+    /// True when every block of the feed has been taken up.
+    pub fn is_current(&self) -> bool {
+        self.base + self.blocks.len() as u64 == self.feed.end()
+    }
+
+    /// True when the block of that place is not kept any more.
+    pub fn has_lost(&self, at: Position) -> bool {
+        at.block < self.base
     }
 
     /// The newest place where a message ends.
@@ -136,7 +163,7 @@ impl Mirror {
 
     /// What can be sent from `at`, at most `limit` bytes.
     pub fn next(&self, at: Position, limit: u32) -> Next {
-        if at.block < self.base {
+        if self.has_lost(at) {
             return Next::Gone;
         }
         let mut index = (at.block - self.base) as usize;
@@ -244,5 +271,13 @@ impl Mirror {
         let Some(block) = self.block(number) else { return false };
         let count = block.entry_count();
         count > 0 && !Flags(block.entry(count - 1).flags).has(Flags::SPANS)
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        if let Some(shard) = self.shard {
+            self.feed.note_taken(shard, u64::MAX);
+        }
     }
 }

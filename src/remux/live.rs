@@ -62,6 +62,8 @@ pub struct Live {
     declared: TrackSet,
     pickers: [TrackPicker; 2],
     writers: [Option<FeedWriter>; Format::COUNT],
+    /// A sequence header (audio, video) had to be dropped: it goes before the next frame.
+    headers_due: [bool; 2],
     /// A message had to be dropped: pictures wait for the next keyframe.
     need_keyframe: bool,
     /// Stream time of the first frame, ms.
@@ -71,6 +73,8 @@ pub struct Live {
     video_track: Option<VideoTrack>,
     audio_track: Option<AudioTrack>,
     tracks_changed: bool,
+    /// Goes up whenever metadata or a sequence header changes.
+    headers: u32,
     /// When the last publisher left, ns.
     left_at: u64,
     /// Looks in a row at which a format had no follower.
@@ -98,12 +102,14 @@ impl Live {
             declared: TrackSet::default(),
             pickers: Default::default(),
             writers: Default::default(),
+            headers_due: [false; 2],
             need_keyframe: false,
             first_time: None,
             settled: false,
             video_track: None,
             audio_track: None,
             tracks_changed: false,
+            headers: 0,
             left_at: 0,
             unused: [0; Format::COUNT],
         };
@@ -190,6 +196,7 @@ impl Live {
         let time = self.timeline.map_header(wire_time);
         self.declared = TrackSet { audio: declared.0, video: declared.1 };
         let first = self.metadata.is_none();
+        self.headers += u32::from(self.metadata.as_ref() != Some(&payload));
         self.metadata = Some(payload);
         if first || !self.options.reduce_sequence_header {
             let payload = self.metadata.take().unwrap_or_default();
@@ -302,20 +309,44 @@ impl Live {
         if same && self.options.reduce_sequence_header {
             return Outcome::Written { keyframe: false, discontinuity: false };
         }
-        if known && !same {
+        self.headers += u32::from(!same);
+        if known && !same && self.first_time.is_some() {
             for writer in self.writers.iter_mut().flatten() {
-                writer.restart_gop_here();
+                writer.restart_gop_here(time);
             }
         }
         let outcome = self.append_or_drop(track | Flags::SEQUENCE_HEADER, time, payload);
+        self.headers_due[track_index(track)] = matches!(outcome, Outcome::Dropped(_));
         self.refresh_joins(time);
         outcome
     }
 
+    /// A sequence header that was dropped for want of memory goes before the next frame of its
+    /// track, which cannot be decoded without it. False when there is still no memory.
+    fn append_header_due(&mut self, track: Flags, time: i64) -> bool {
+        let index = track_index(track);
+        if !self.headers_due[index] {
+            return true;
+        }
+        let header = if index == 1 { &mut self.video_header } else { &mut self.audio_header };
+        let Some(payload) = header.take() else { return true };
+        let done = self.append_all(track | Flags::SEQUENCE_HEADER, time, &payload).is_ok();
+        let header = if index == 1 { &mut self.video_header } else { &mut self.audio_header };
+        *header = Some(payload);
+        self.headers_due[index] = !done;
+        done
+    }
+
     fn write_frame(&mut self, flags: Flags, wire_time: u32, payload: &[u8], join: bool) -> Outcome {
         let mapped = self.timeline.map(wire_time);
+        let join = join || self.first_time.is_none();
         let first = *self.first_time.get_or_insert(mapped.dts);
-        let outcome = self.append_or_drop(flags, mapped.dts, payload);
+        let track = if flags.has(Flags::VIDEO) { Flags::VIDEO } else { Flags::AUDIO };
+        let outcome = if self.append_header_due(track, mapped.dts) {
+            self.append_or_drop(flags, mapped.dts, payload)
+        } else {
+            self.dropped(flags, mapped.dts)
+        };
         let Outcome::Written { keyframe, .. } = outcome else { return outcome };
         let waited = mapped.dts - first >= TRACKS_WAIT_MS;
         let settles = !self.settled && (waited || self.all_tracks_seen());
@@ -332,6 +363,10 @@ impl Live {
             let keyframe = flags.has(Flags::KEYFRAME);
             return Outcome::Written { keyframe, discontinuity: false };
         }
+        self.dropped(flags, time)
+    }
+
+    fn dropped(&mut self, flags: Flags, time: i64) -> Outcome {
         // Over the media memory: the GOP that is kept goes first, then pictures until the next
         // keyframe. Players keep what they have.
         for writer in self.writers.iter_mut().flatten() {
@@ -370,13 +405,21 @@ impl Live {
 
     fn with_join(&self, mut writer: FeedWriter, time: i64) -> FeedWriter {
         let format = writer.feed().format();
+        // Before the first frame nobody knows where the stream's clock stands. Who came early
+        // waits, so that its headers and, where it has a time base of its own, its first frame
+        // are at the right time.
+        if self.first_time.is_none() {
+            return writer;
+        }
         // The FLV header says which tracks follow and cannot be taken back: while that is not
         // known, FLV players wait (SRS: `guess_has_av`).
         if flv::framing(format).is_some() && !self.settled {
             return writer;
         }
+        // Nothing a newcomer gets first may be later than what it gets next.
+        let time = writer.start_time().unwrap_or(time);
         let (prologue, messages_at) = self.prologue(format, time);
-        writer.set_join(prologue, messages_at, time);
+        writer.set_join(prologue, messages_at, time, self.headers);
         writer
     }
 
@@ -419,6 +462,7 @@ impl Live {
         let mut writer = self.new_writer(format);
         let chunk_size = self.options.chunk_size;
         let mut time = self.timeline.last().unwrap_or(0);
+        writer.set_time(time);
         if let Some(source) = &self.writers[Format::Rtmp.index()]
             && let Some(start) = source.start()
         {
@@ -436,6 +480,11 @@ impl Live {
         }
         self.with_join(writer, time)
     }
+}
+
+/// Place of a track in tables: audio, video.
+fn track_index(track: Flags) -> usize {
+    usize::from(track.has(Flags::VIDEO))
 }
 
 /// How long FLV players wait to learn whether a second track comes, in stream time.
@@ -506,7 +555,7 @@ mod tests {
         }
 
         /// Times and flags of what a newcomer gets from the log.
-        fn from_join(&self, format: Format) -> Vec<(i64, Flags)> {
+        fn after_join(&self, format: Format) -> Vec<(i64, Flags)> {
             let feed = self.stream.feed(format).expect("open");
             let join = feed.join().expect("joinable");
             let mirror = Mirror::new(feed);
@@ -534,13 +583,13 @@ mod tests {
             rig.video(i * 40, if i % 5 == 0 { KEY } else { INTER });
             rig.audio(i * 40 + 5, AUDIO);
         }
-        let seen = rig.from_join(Format::Rtmp);
+        let seen = rig.after_join(Format::Rtmp);
         assert_eq!(seen.first(), Some(&(200, Flags::VIDEO | Flags::KEYFRAME)));
         assert_eq!(seen.len(), 10);
         // A format that is opened later begins with the same GOP.
         rig.stream.want(Format::Flv);
         assert!(rig.live.open_wanted(&rig.stream));
-        assert_eq!(rig.from_join(Format::Flv), seen);
+        assert_eq!(rig.after_join(Format::Flv), seen);
         let join = rig.stream.feed(Format::Flv).unwrap().join().unwrap();
         assert_eq!(join.prologue[..5], *b"FLV\x01\x05");
         assert_eq!(join.time, 200);
@@ -552,11 +601,11 @@ mod tests {
         rig.video(0, AVC_HEADER);
         rig.video(0, KEY);
         rig.video(40, AVC_HEADER);
-        assert_eq!(rig.from_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::KEYFRAME);
+        assert_eq!(rig.after_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::KEYFRAME);
         rig.video(80, AVC_HEADER_2);
-        assert_eq!(rig.from_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::SEQUENCE_HEADER);
+        assert_eq!(rig.after_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::SEQUENCE_HEADER);
         rig.video(120, KEY);
-        assert_eq!(rig.from_join(Format::Rtmp)[0], (120, Flags::VIDEO | Flags::KEYFRAME));
+        assert_eq!(rig.after_join(Format::Rtmp)[0], (120, Flags::VIDEO | Flags::KEYFRAME));
     }
 
     #[test]
@@ -585,7 +634,7 @@ mod tests {
         assert_eq!(rig.video(0, INTER), Outcome::Dropped(Reason::MessageDroppedUntilKeyframe));
         rig.audio(10, AUDIO);
         rig.video(40, KEY);
-        let seen = rig.from_join(Format::Rtmp);
+        let seen = rig.after_join(Format::Rtmp);
         assert!(seen.windows(2).all(|w| w[0].0 <= w[1].0), "{seen:?}");
         assert!(seen[0].0 >= 49 * 40 + 2_000, "{seen:?}");
     }

@@ -9,12 +9,15 @@ use uring::{Gather, Piece, Range};
 
 use super::{flv, rtmp};
 use crate::hub::{Flags, Format, Mirror, Position};
+use crate::limits;
 use crate::proto::rtmp::chunk;
 
 /// A player's own time base, and how far it is inside a message.
 #[derive(Debug, Default)]
 pub struct State {
     base: i64,
+    /// Time of the last message as the player has it, ms.
+    last: Option<i64>,
     /// Bytes of the current message that were sent already.
     done: u32,
     /// What was gathered last: length of each message and where the next one begins.
@@ -27,9 +30,10 @@ const MESSAGES_MAX: usize = 48;
 const HEAD_BYTES_MAX: usize = 4096;
 
 impl State {
-    /// The player begins at this stream time, ms.
+    /// The player begins at this stream time, ms; at the beginning of another log its own time
+    /// goes on where it was.
     pub fn begin(&mut self, time: i64) {
-        self.base = time;
+        self.base = self.last.map_or(time, |last| time - last - limits::TIMELINE_STEP_MS);
         self.done = 0;
         self.layout.clear();
     }
@@ -65,6 +69,7 @@ impl State {
                 break;
             }
             let time = self.time(message.time);
+            self.last = Some(time);
             let mut writer = PieceWriter { gather, skip, len: 0, full: false };
             message.write(mirror, format, chunk_size, time, &mut writer);
             let (len, full) = (writer.len, writer.full);
@@ -326,7 +331,8 @@ impl PieceWriter<'_> {
     }
 }
 
-/// Gives every message of a prologue (without file header) another time.
+/// Gives every audio and video message of a prologue (without file header) another time. Metadata
+/// stays where it is, at 0.
 pub fn restamp(prologue: &[u8], format: Format, chunk_size: u32, time: i64) -> Bytes {
     let mut out = Vec::with_capacity(prologue.len());
     match flv::framing(format) {

@@ -221,6 +221,15 @@ impl HttpSession {
             out.extend_from_slice(&flv(200).header("Connection", "close").finish());
             return self.over(env, Reason::PeerClosed);
         }
+        let upgrade = match request.wants_websocket().then(|| ws::accept(request)).transpose() {
+            Ok(upgrade) => upgrade,
+            Err(error) => {
+                env.counters.count(Reason::BadRequest);
+                out.extend_from_slice(&error.response());
+                return self.over(env, Reason::BadRequest);
+            }
+        };
+        // Only who plays opens a stream: it is looked at again when its last player leaves.
         let stream = match env.streams.open(name) {
             Ok(stream) => stream,
             Err(error) => {
@@ -230,15 +239,8 @@ impl HttpSession {
                 return self.over(env, Reason::StreamsLimit);
             }
         };
-        let (format, head) = if request.wants_websocket() {
-            match ws::accept(request) {
-                Ok(response) => out.extend_from_slice(&response),
-                Err(error) => {
-                    env.counters.count(Reason::BadRequest);
-                    out.extend_from_slice(&error.response());
-                    return self.over(env, Reason::BadRequest);
-                }
-            }
+        let (format, head) = if let Some(response) = upgrade {
+            out.extend_from_slice(&response);
             self.state = State::WebSocket(Box::new(ws::Reader::new(
                 ws::From::Client,
                 WS_PLAYER_MESSAGE_BYTES_MAX,

@@ -56,7 +56,8 @@ pub struct Player {
     pub paused: bool,
     /// The session has replies to send at the next message boundary.
     pub has_out: bool,
-    /// Fell behind; finishes its message and goes on at the newest keyframe.
+    /// Fell behind; its send is being cancelled. Then it finishes its message and goes on at the
+    /// newest keyframe.
     lagging: bool,
     /// Has asked to stop: leaves at the end of the message it is in.
     leaving: bool,
@@ -86,11 +87,12 @@ enum Phase {
     Waiting,
     /// Following.
     Live,
-    /// Fell behind: finishing the message it is in.
+    /// Fell behind, or leaves: finishing the message it is in, for which it holds the blocks.
     Finishing,
     /// Fell behind: sequence headers are on their way; then it goes on at the newest keyframe.
-    /// Their being taken is the sign that the player reads again.
-    Moving,
+    /// Their being taken is the sign that the player reads again. Which they are: see
+    /// [`Join::headers`].
+    Moving { headers: u32 },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,8 +187,8 @@ impl Player {
     pub fn is_between_messages(&self, mirror: Option<&Mirror>) -> bool {
         !self.in_flight()
             && match (self.phase, mirror) {
-                (Phase::Waiting, _) | (Phase::Moving, _) | (_, None) => true,
-                (Phase::Finishing, _) => false,
+                (Phase::Waiting, _) | (Phase::Moving { .. }, _) | (_, None) => true,
+                (Phase::Finishing, _) => self.held_is_empty(),
                 (Phase::Live, Some(mirror)) => {
                     !self.rebase_inside_message() && mirror.is_boundary(self.at)
                 }
@@ -204,9 +206,19 @@ impl Player {
         self.phase != Phase::Waiting
     }
 
-    /// Oldest block the player needs from the mirror.
+    /// Oldest block the player needs from the mirror. While its send is being cancelled it needs
+    /// the block still: what is left of its message is only known when the send is done.
     pub fn needs_block(&self) -> u64 {
-        if self.phase == Phase::Live && !self.lagging { self.at.block } else { u64::MAX }
+        if self.phase == Phase::Live { self.at.block } else { u64::MAX }
+    }
+
+    fn held_is_empty(&self) -> bool {
+        self.aux.as_ref().is_none_or(|a| a.held.is_empty())
+    }
+
+    /// True when the player waits at the end of a message because it is paused.
+    pub fn rests(&self, mirror: &Mirror) -> bool {
+        self.paused && self.is_between_messages(Some(mirror))
     }
 
     /// Back to waiting: the feed is over and another one may come.
@@ -230,14 +242,29 @@ impl Player {
         if self.phase != Phase::Live || self.lagging {
             return false;
         }
+        let since = match self.sending {
+            Sending::Feed => self.since,
+            // A reply or the headers are not taken: the log waits behind them.
+            Sending::Private => mirror.time_at(self.at),
+            Sending::Nothing if self.paused => mirror.time_at(self.at),
+            Sending::Nothing | Sending::Held => return false,
+        };
+        if mirror.feed().time() - since <= queue_ms {
+            return false;
+        }
+        // Who is in the newest GOP cannot be moved on without a gap inside of it, and costs
+        // nothing: the feed keeps that GOP for newcomers.
+        let start = mirror.feed().join().and_then(|join| join.start);
+        if start.is_some_and(|start| start <= self.at) {
+            return false;
+        }
         if self.sending == Sending::Feed {
-            self.lagging = mirror.feed().time() - self.since > queue_ms;
-            return self.lagging;
+            self.lagging = true;
+        } else {
+            // Private bytes go out between messages, so there is nothing to finish.
+            self.phase = Phase::Finishing;
         }
-        if self.paused && self.sending == Sending::Nothing {
-            self.lagging = mirror.feed().time() - mirror.time_at(self.at) > queue_ms;
-        }
-        false
+        self.lagging
     }
 
     /// The send in flight is done.
@@ -295,7 +322,7 @@ impl Player {
                 self.send_private(with.driver);
                 break;
             }
-            if self.leaving && matches!(self.phase, Phase::Waiting | Phase::Moving) {
+            if self.leaving && matches!(self.phase, Phase::Waiting | Phase::Moving { .. }) {
                 return Pumped::Left;
             }
             match self.phase {
@@ -315,18 +342,32 @@ impl Player {
                 },
                 Phase::Finishing => {
                     let range = self.aux.as_ref().and_then(|a| a.held.front().cloned());
-                    match range {
-                        Some(range) => {
-                            self.sending = Sending::Held;
-                            with.driver.send(self.conn, Payload::Range(range), SendMode::Copy);
-                        }
-                        None => self.begin_moving(with),
+                    if let Some(range) = range {
+                        self.sending = Sending::Held;
+                        with.driver.send(self.conn, Payload::Range(range), SendMode::Copy);
+                    } else if self.has_out {
+                        self.take_out(with);
+                    } else if self.leaving {
+                        return Pumped::Left;
+                    } else if self.paused {
+                        break;
+                    } else {
+                        self.begin_moving(with);
                     }
                 }
-                Phase::Moving => {
+                Phase::Moving { headers } => {
+                    if self.has_out {
+                        self.take_out(with);
+                        continue;
+                    }
                     // The headers were taken: the player reads again.
-                    let Some(mirror) = with.mirror else { break };
+                    let Some(mirror) = with.mirror.filter(|_| !self.paused) else { break };
                     let join = mirror.feed().join();
+                    if join.as_ref().is_some_and(|join| join.headers != headers) {
+                        // They changed while they were on their way.
+                        self.begin_moving(with);
+                        continue;
+                    }
                     if !self.enter(mirror, join.as_deref()) {
                         break;
                     }
@@ -341,9 +382,8 @@ impl Player {
         let Some(mirror) = with.mirror else { return Step::Done };
         // All but the last check is rare; what nearly every player needs is at the end.
         if self.paused || self.leaving || self.has_out {
-            let paused_behind = self.paused && self.lagging;
             let boundary = !self.rebase_inside_message() && mirror.is_boundary(self.at);
-            if boundary || paused_behind {
+            if boundary {
                 if self.has_out {
                     self.take_out(with);
                     return Step::Again;
@@ -351,7 +391,7 @@ impl Player {
                 if self.leaving {
                     return Step::Leave;
                 }
-                if self.paused {
+                if self.paused && !self.lagging {
                     return Step::Done;
                 }
             } else if self.leaving {
@@ -367,6 +407,11 @@ impl Player {
         if self.at >= with.flushed {
             return Step::Done;
         }
+        if mirror.has_lost(self.at) {
+            // This shard slept through more than the feed keeps, which the lag rule should
+            // have seen first. Whether the player is inside a message is not known any more.
+            return Step::Close(Closing::new(Reason::FellBehind));
+        }
         if self.aux.as_ref().is_some_and(|a| a.rebase.is_some()) {
             return self.pump_rebased(with, mirror);
         }
@@ -377,7 +422,7 @@ impl Player {
             mirror.time_at(self.at)
         };
         match mirror.next(self.at, limits::SEND_BYTES_MAX) {
-            Next::AtEnd => Step::Done,
+            Next::AtEnd | Next::Gone => Step::Done,
             Next::One(range) => {
                 let mode = with.routes.mode(self.route, range.end - range.start);
                 self.sending = Sending::Feed;
@@ -393,11 +438,6 @@ impl Player {
                 self.sending = Sending::Feed;
                 with.driver.send(self.conn, Payload::Gather(gather), mode);
                 Step::Done
-            }
-            Next::Gone => {
-                // This shard slept through more than the feed keeps, which the lag rule should
-                // have seen first. Whether the player is inside a message is not known any more.
-                Step::Close(Closing::new(Reason::FellBehind))
             }
         }
     }
@@ -415,37 +455,39 @@ impl Player {
         Step::Done
     }
 
-    fn finish_message<D: Driver>(&mut self, with: &mut Pump<'_, D>, mirror: &Mirror) -> Step {
+    /// Takes what is left of the message the player is in, so that no block is kept for it but
+    /// those that hold it.
+    fn finish_message<D: Driver>(&mut self, with: &Pump<'_, D>, mirror: &Mirror) -> Step {
         let aux = self.aux.get_or_insert_default();
-        if let Some(rebase) = &mut aux.rebase {
-            aux.bytes = rebase.rest_of_message(mirror, self.at, with.format, with.chunk_size);
-            self.begin_moving(with);
-            return Step::Again;
+        match &mut aux.rebase {
+            Some(rebase) => {
+                aux.bytes = rebase.rest_of_message(mirror, self.at, with.format, with.chunk_size);
+            }
+            None => aux.held = mirror.rest_of_message(self.at),
         }
-        aux.held = mirror.rest_of_message(self.at);
         self.phase = Phase::Finishing;
+        self.lagging = false;
         Step::Again
     }
 
     /// Sequence headers again: what comes next may need others than what came before, and their
     /// being taken says that the player reads.
     fn begin_moving<D: Driver>(&mut self, with: &Pump<'_, D>) {
-        self.phase = Phase::Moving;
         let join = with.mirror.and_then(|m| m.feed().join());
-        let aux = self.aux.get_or_insert_default();
+        self.phase = Phase::Moving { headers: join.as_ref().map_or(0, |join| join.headers) };
         let Some(join) = join else { return };
+        let aux = self.aux.get_or_insert_default();
         let headers = join.prologue.slice(join.messages_at..);
-        let headers = match &aux.rebase {
+        let time = with.mirror.map_or(join.time, |mirror| join_time(&join, mirror));
+        aux.bytes = match &aux.rebase {
             Some(state) => {
-                rebase::restamp(&headers, with.format, with.chunk_size, state.time(join.time))
+                rebase::restamp(&headers, with.format, with.chunk_size, state.time(time))
+            }
+            None if time != join.time => {
+                rebase::restamp(&headers, with.format, with.chunk_size, time)
             }
             None => headers,
         };
-        if aux.bytes.is_empty() {
-            aux.bytes = headers;
-        } else {
-            aux.bytes = [&aux.bytes[..], &headers[..]].concat().into();
-        }
     }
 
     /// Joins the feed if it can be joined. False when there is nothing to do but wait.
@@ -458,13 +500,17 @@ impl Player {
         if !self.enter(mirror, Some(&join)) {
             return false;
         }
-        let start_time = if join.start.is_some() { join.time } else { mirror.feed().time() };
+        let start_time = join_time(&join, mirror);
         let aux = self.aux.get_or_insert_default();
         let mut prologue = join.prologue.clone();
+        let mut time = start_time;
         if let Some(rebase) = &mut aux.rebase {
             rebase.begin(start_time);
+            time = rebase.time(start_time);
+        }
+        if time != join.time {
             let headers = prologue.slice(join.messages_at..);
-            let headers = rebase::restamp(&headers, with.format, with.chunk_size, 0);
+            let headers = rebase::restamp(&headers, with.format, with.chunk_size, time);
             prologue = [&prologue[..join.messages_at], &headers[..]].concat().into();
         }
         if let Some((end @ None, ms)) = &mut aux.duration {
@@ -483,6 +529,8 @@ impl Player {
         self.at = match join.and_then(|join| join.start) {
             Some(start) if mirror.block(start.block).is_some() => start,
             Some(_) => return false,
+            // The prologue is of now, so the place has to be, too.
+            None if !mirror.is_current() => return false,
             None => mirror.live_end(),
         };
         self.phase = Phase::Live;
@@ -534,6 +582,12 @@ impl Player {
     }
 }
 
+/// Stream time of the first message a newcomer gets, ms: where no keyframe is kept, that is now,
+/// however long ago the prologue was made.
+fn join_time(join: &Join, mirror: &Mirror) -> i64 {
+    if join.start.is_some() { join.time } else { mirror.feed().time().max(join.time) }
+}
+
 enum Step {
     Again,
     Done,
@@ -573,7 +627,7 @@ impl Follow {
     }
 
     /// Takes up the stream's feed of this format if it is open. True when it is there.
-    pub fn take_up_feed(&mut self) -> bool {
+    pub fn take_up_feed(&mut self, shard: usize) -> bool {
         if self.mirror.is_some() {
             return true;
         }
@@ -582,7 +636,7 @@ impl Follow {
             return false;
         }
         feed.count_players(self.players.len() as i32);
-        let mirror = Mirror::new(feed);
+        let mirror = Mirror::of_shard(feed, shard);
         self.flushed = mirror.end();
         self.mirror = Some(mirror);
         self.ends_at = None;

@@ -13,7 +13,7 @@ pub mod run;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use uring::{Arena, Conn, Driver, Event, Listener};
 
@@ -118,8 +118,9 @@ pub struct Shard<D: Driver> {
     touched: Vec<Arc<Stream>>,
     /// Streams without publisher whose players are held, and until when, ns.
     holds: Vec<(u64, Arc<Stream>)>,
-    /// Streams to be forgotten when they are still idle at that time, ns.
-    lingering: Vec<(u64, Arc<Stream>)>,
+    /// Streams to be forgotten when they are still idle at that time, ns. Weak, because who only
+    /// waits to forget a stream does not use it, and there may be several.
+    lingering: Vec<(u64, Weak<Stream>)>,
     /// Shards to be woken at the end of the turn, one bit each.
     wakes: u64,
     routes: Routes,
@@ -256,6 +257,8 @@ impl<D: Driver> Shard<D> {
         match wish {
             Wish::Play(play) => self.play(conn, play),
             Wish::StopPlaying => {
+                // A play that waited for its turn is over before it began.
+                self.forget_next_play(conn);
                 if let Some(player) = self.player(conn) {
                     player.leave();
                     self.pump(conn);
@@ -303,13 +306,20 @@ impl<D: Driver> Shard<D> {
             let until = self.driver.now() + hold.as_nanos() as u64;
             self.holds.push((until, stream.clone()));
         }
-        self.linger(stream.clone());
+        self.linger(stream);
     }
 
     /// Looks later whether a stream is still of use to anybody.
-    fn linger(&mut self, stream: Arc<Stream>) {
+    fn linger(&mut self, stream: &Arc<Stream>) {
         let idle = self.shared.config.vhost(stream.name.vhost()).idle_close;
-        self.lingering.push((self.driver.now() + idle.as_nanos() as u64, stream));
+        self.lingering.push((self.driver.now() + idle.as_nanos() as u64, Arc::downgrade(stream)));
+    }
+
+    /// A stream that a session was about to play and is not: nobody else may look at it again.
+    fn forget_next_play(&mut self, conn: Conn) {
+        if let Some(play) = self.session(conn).and_then(|session| session.next_play.take()) {
+            self.linger(&play.stream);
+        }
     }
 
     fn play(&mut self, conn: Conn, play: Play) {
@@ -355,7 +365,7 @@ impl<D: Driver> Shard<D> {
         if let Some(mirror) = &mut follow.mirror {
             mirror.feed().count_players(1);
             mirror.refresh();
-        } else if !follow.take_up_feed() {
+        } else if !follow.take_up_feed(self.index) {
             self.ask_for_feed(index);
         }
         self.pump(conn);
@@ -494,7 +504,7 @@ impl<D: Driver> Shard<D> {
         let last_here = Format::ALL.iter().all(|&f| !self.follow_of.contains_key(&(stream.id, f)));
         stream.player_left(self.index, last_here);
         if stream.players() == 0 {
-            self.linger(stream);
+            self.linger(&stream);
         }
     }
 
@@ -522,6 +532,7 @@ impl<D: Driver> Shard<D> {
         let was_player = self.links[conn.index()] != Link::NONE;
         let stream = self.player_stream(conn);
         self.stop_playing(conn);
+        self.forget_next_play(conn);
         let Some(mut session) = self.take_session(conn) else { return };
         let mut published = None;
         if let Protocol::Rtmp(rtmp) = &mut session.protocol {

@@ -2,6 +2,7 @@
 //! are issued in the fan-out, and all of them enter the kernel with the next wait.
 
 use std::io;
+use std::sync::Arc;
 
 use uring::{Conn, Driver, Errno, Event};
 
@@ -298,7 +299,7 @@ impl<D: Driver> Shard<D> {
         let Some(follow) = self.follows[index as usize].as_mut() else { return };
         follow.touched = false;
         follow.flushed_at = now;
-        if !follow.take_up_feed() {
+        if !follow.take_up_feed(self.index) {
             let published = follow.stream.is_published();
             if published {
                 self.ask_for_feed(index);
@@ -351,20 +352,25 @@ impl<D: Driver> Shard<D> {
         let Some(follow) = self.follows[index as usize].as_mut() else { return true };
         let (Some(mirror), Some(ends_at)) = (&follow.mirror, follow.ends_at) else { return true };
         let end = mirror.end();
-        // A new publisher does not wait for those who do not read.
-        let over = now >= ends_at || follow.stream.feed(follow.format).is_some();
+        // A new publisher does not wait for long for those who do not read.
+        let ends_at = match follow.stream.feed(follow.format) {
+            Some(_) => ends_at.min(now + limits::SUCCESSION_MS_MAX * 1_000_000),
+            None => ends_at,
+        };
+        follow.ends_at = Some(ends_at);
+        let over = now >= ends_at;
         let tail = super::fanout::tail(follow.format);
         let mut done = Vec::new();
         let mut waiting = 0;
-        for player in &mut follow.players {
-            if player.has_all(mirror, end) {
+        for player in follow.players.iter_mut().filter(|player| player.started()) {
+            if player.has_all(mirror, end) || (tail.is_none() && player.rests(mirror)) {
                 match tail {
                     None => player.wait_for_next_feed(),
                     Some(_) => done.push((player.conn, true)),
                 }
-            } else if over && player.started() {
+            } else if over {
                 done.push((player.conn, false));
-            } else if player.started() {
+            } else {
                 waiting += 1;
             }
         }
@@ -437,7 +443,7 @@ impl<D: Driver> Shard<D> {
                 tracing::info!(stream = %stream.name, "no publisher came back: the stream ends");
                 self.touched.push(stream.clone());
             }
-            self.linger(stream);
+            self.linger(&stream);
         }
     }
 
@@ -449,11 +455,12 @@ impl<D: Driver> Shard<D> {
                 continue;
             }
             let (_, stream) = self.lingering.swap_remove(at);
+            let Some(stream) = stream.upgrade() else { continue };
             let in_use = stream.players() > 0 || stream.is_active();
             // In use: whoever stops using it last looks again. Otherwise it goes now, or, when
             // somebody has a handle just now, in a moment.
             if !in_use && !self.shared.streams.forget_if_idle(&stream) {
-                self.lingering.push((now + TICK_NS, stream));
+                self.lingering.push((now + TICK_NS, Arc::downgrade(&stream)));
             }
         }
         if self.lingering.is_empty() && self.lingering.capacity() > 1024 {
