@@ -19,4 +19,6 @@ pub mod shard;
 pub mod version;
 
 #[cfg(test)]
+mod sim;
+#[cfg(test)]
 mod tidy;
