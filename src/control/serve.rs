@@ -104,6 +104,7 @@ pub fn serve(
         streams: handle.streams.clone(),
         arena,
         gate: handle.gate.clone(),
+        quiet: Arc::default(),
         max_connections,
         post,
     };

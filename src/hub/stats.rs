@@ -98,6 +98,31 @@ reasons! {
     Bug = "bug",
 }
 
+impl Reason {
+    /// True for what a peer can bring about at will and by the thousand: lines about it are
+    /// limited in number.
+    pub fn blames_peer(self) -> bool {
+        use Reason::*;
+        matches!(
+            self,
+            HandshakeTimeout
+                | IdleTimeout
+                | FirstPacketTimeout
+                | StreamBusy
+                | StreamName
+                | StreamsLimit
+                | VhostUnknown
+                | CodecUnsupported
+                | Malformed
+                | Misbehaved
+                | Unsupported
+                | OverLimit
+                | NotFound
+                | BadRequest
+        )
+    }
+}
+
 /// A set of counters; each shard has one.
 #[derive(Debug)]
 pub struct Counters {

@@ -8,6 +8,7 @@ pub mod http;
 pub mod listing;
 pub mod mount;
 pub mod publish;
+pub mod quiet;
 pub mod rtmp;
 
 use std::net::{IpAddr, SocketAddr};
@@ -37,10 +38,21 @@ pub struct Env<'a> {
     pub arena: &'a Arena,
     /// The shard's counters.
     pub counters: &'a Counters,
+    /// Address of the session's peer.
+    pub peer: IpAddr,
+    /// Decides which lines about the peer's faults are written.
+    pub quiet: &'a quiet::Quiet,
     /// Streams that got messages.
     pub touched: &'a mut Vec<Arc<Stream>>,
     /// What the session asks its shard to do, in order.
     pub wishes: &'a mut Vec<Wish>,
+}
+
+impl Env<'_> {
+    /// True when a line about a fault of the peer may be written.
+    pub fn may_say(&self) -> bool {
+        self.quiet.may_say(self.peer, self.now)
+    }
 }
 
 /// What a session asks of its shard.
@@ -150,6 +162,8 @@ pub struct Session {
     pub id: SessionId,
     /// Its address.
     pub peer: SocketAddr,
+    /// Times it began to play or publish.
+    pub starts: u32,
     /// Our address on its connection.
     pub local: IpAddr,
     /// When it connected, ns.
@@ -191,6 +205,7 @@ impl Session {
             conn,
             id,
             peer,
+            starts: 0,
             local,
             opened_at: now,
             deadline: now + limits::HANDSHAKE_MS_MAX * 1_000_000,
@@ -281,6 +296,12 @@ impl Session {
             Protocol::Rtmp(rtmp) => rtmp.publisher(),
             Protocol::Http(_) => None,
         }
+    }
+
+    /// Counts a begin of playing or publishing; true when it is worth a line in the log.
+    pub fn starts_loudly(&mut self) -> bool {
+        self.starts = self.starts.saturating_add(1);
+        self.starts <= limits::LOG_STARTS_PER_SESSION
     }
 
     /// Name of the protocol in the log.

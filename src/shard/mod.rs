@@ -22,6 +22,7 @@ use crate::hub::{Counters, Format, Reason, StreamId};
 use crate::limits;
 use crate::remux::{Registry, Stream};
 use crate::session::http::HttpSession;
+use crate::session::quiet::Quiet;
 use crate::session::rtmp::RtmpSession;
 use crate::session::{Closing, Env, Play, Protocol, Session, SessionId, Wish};
 
@@ -51,6 +52,8 @@ pub struct Shared<W> {
     pub arena: Arena,
     /// Connection limits.
     pub gate: Arc<Gate>,
+    /// Which lines about peers' faults are written.
+    pub quiet: Arc<Quiet>,
     /// Most connections, as the open-file limit allows.
     pub max_connections: u32,
     /// Letters.
@@ -64,6 +67,7 @@ impl<W: Clone> Clone for Shared<W> {
             streams: self.streams.clone(),
             arena: self.arena.clone(),
             gate: self.gate.clone(),
+            quiet: self.quiet.clone(),
             max_connections: self.max_connections,
             post: self.post.clone(),
         }
@@ -129,6 +133,8 @@ pub struct Shard<D: Driver> {
     gathering_ns: u64,
     random: u64,
     next_tick: u64,
+    /// When a failed accept was last logged, ns.
+    accept_warned_at: Option<u64>,
     draining: bool,
     stopping: bool,
     events: Vec<Event>,
@@ -173,6 +179,7 @@ impl<D: Driver> Shard<D> {
             gathering_ns: 0,
             random: seed | 1,
             next_tick: now,
+            accept_warned_at: None,
             draining: false,
             stopping: false,
             events: Vec::new(),
@@ -226,6 +233,8 @@ impl<D: Driver> Shard<D> {
             streams: &self.shared.streams,
             arena: &self.shared.arena,
             counters: &self.counters,
+            peer: session.peer.ip(),
+            quiet: &self.shared.quiet,
             touched: &mut self.touched,
             wishes: &mut wishes,
         };
@@ -252,6 +261,10 @@ impl<D: Driver> Shard<D> {
 
     fn carry_out(&mut self, conn: Conn, wish: Wish) {
         if self.session(conn).is_none() && !matches!(wish, Wish::Unpublished(_)) {
+            // Asking for a stream made it; somebody has to look whether it is of use.
+            if let Wish::Play(play) = wish {
+                self.linger(play.stream);
+            }
             return;
         }
         match wish {
@@ -278,8 +291,10 @@ impl<D: Driver> Shard<D> {
                 self.publishing.insert(stream.id, conn);
                 if let Some(session) = self.session(conn) {
                     session.expect_by(None);
-                    tracing::info!(id = %session.id, peer = %session.peer,
-                        protocol = session.protocol_name(), stream = %stream.name, "publish");
+                    if session.starts_loudly() {
+                        tracing::info!(id = %session.id, peer = %session.peer,
+                            protocol = session.protocol_name(), stream = %stream.name, "publish");
+                    }
                 }
                 Counters::add(&self.counters.publishers, 1);
             }
@@ -326,12 +341,16 @@ impl<D: Driver> Shard<D> {
         let still_leaving = self.player(conn).is_some();
         let Some(session) = self.session(conn) else { return };
         if still_leaving {
-            session.next_play = Some(play);
+            if let Some(never) = session.next_play.replace(play) {
+                self.linger(never.stream);
+            }
             return;
         }
         session.expect_by(None);
-        tracing::info!(id = %session.id, peer = %session.peer,
-            protocol = session.protocol_name(), stream = %play.stream.name, "play");
+        if session.starts_loudly() {
+            tracing::info!(id = %session.id, peer = %session.peer,
+                protocol = session.protocol_name(), stream = %play.stream.name, "play");
+        }
         let (peer, local) = (session.peer, session.local);
         let has_out = !session.out.is_empty();
         let reply = std::mem::take(&mut session.reply);
@@ -534,6 +553,9 @@ impl<D: Driver> Shard<D> {
         self.stop_playing(conn);
         self.forget_next_play(conn);
         let Some(mut session) = self.take_session(conn) else { return };
+        if let Some(play) = session.next_play.take() {
+            self.linger(play.stream);
+        }
         let mut published = None;
         if let Protocol::Rtmp(rtmp) = &mut session.protocol {
             published = rtmp.publisher().map(|p| p.stream().name.clone());
@@ -546,6 +568,8 @@ impl<D: Driver> Shard<D> {
                 streams: &self.shared.streams,
                 arena: &self.shared.arena,
                 counters: &self.counters,
+                peer: session.peer.ip(),
+                quiet: &self.shared.quiet,
                 touched: &mut self.touched,
                 wishes: &mut wishes,
             };
@@ -567,10 +591,25 @@ impl<D: Driver> Shard<D> {
         };
         let name = published.map(|n| n.to_string()).or(stream).unwrap_or_default();
         let seconds = self.driver.now().saturating_sub(session.opened_at) as f64 / 1e9;
-        tracing::info!(id = %session.id, peer = %session.peer,
-            protocol = session.protocol_name(), stream = name, reason = closing.reason.name(),
-            detail = closing.detail, bytes_in = session.bytes_in, bytes_out = session.bytes_out,
-            seconds, "{role} stopped");
+        // A connection that never got anywhere is as uninteresting in large numbers as a fault.
+        let may_be_many = closing.reason.blames_peer()
+            || (role == "connection" && closing.reason != Reason::Shutdown)
+            || session.starts > limits::LOG_STARTS_PER_SESSION;
+        let now = self.driver.now();
+        macro_rules! stopped {
+            ($level:ident) => {
+                tracing::$level!(id = %session.id, peer = %session.peer,
+                    protocol = session.protocol_name(), stream = name,
+                    reason = closing.reason.name(), detail = closing.detail,
+                    bytes_in = session.bytes_in, bytes_out = session.bytes_out,
+                    seconds, "{role} stopped")
+            };
+        }
+        if !may_be_many || self.shared.quiet.may_say(session.peer.ip(), now) {
+            stopped!(info);
+        } else {
+            stopped!(debug);
+        }
         self.closing += 1;
         self.driver.close(conn);
     }

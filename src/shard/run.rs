@@ -16,6 +16,9 @@ use super::{Letter, Link, Shard};
 /// Time between two ticks (timeouts, housekeeping), ns.
 const TICK_NS: u64 = 250_000_000;
 
+/// Time between two warnings that accepting fails, ns.
+const ACCEPT_WARNING_NS: u64 = 10_000_000_000;
+
 /// Whether a shard goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -121,10 +124,15 @@ impl<D: Driver> Shard<D> {
             }
             Event::AcceptFailed { errno, .. } => {
                 self.counters.count(Reason::AcceptFailed);
-                tracing::warn!(
-                    "accepting failed: {errno}; trying again in a moment. Raise \
-                    LimitNOFILE or lower max_connections if this goes on"
-                );
+                let now = self.driver.now();
+                // It is tried again some times a second for as long as it takes.
+                if self.accept_warned_at.is_none_or(|at| now - at >= ACCEPT_WARNING_NS) {
+                    self.accept_warned_at = Some(now);
+                    tracing::warn!(
+                        "accepting failed: {errno}; trying again in a moment. Raise \
+                        LimitNOFILE or lower max_connections if this goes on"
+                    );
+                }
             }
             Event::ReceiveEnded { conn, ended } => {
                 let closing = match ended {
@@ -414,6 +422,16 @@ impl<D: Driver> Shard<D> {
         }
         self.end_holds(now);
         self.forget_idle(now);
+        if self.index == 0 {
+            for held_back in self.shared.quiet.take_over(now) {
+                let peer = held_back.peer.map(|peer| peer.to_string());
+                tracing::info!(
+                    peer = peer.as_deref().unwrap_or("others"),
+                    lines = held_back.lines,
+                    "more lines like those before were held back"
+                );
+            }
+        }
         // A follow whose feed is open nowhere asks again: letters are hints.
         for index in 0..self.follows.len() {
             let Some(follow) = &self.follows[index] else { continue };
