@@ -148,6 +148,25 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 }
 
+/// Reads and checks the text of a TOML file on top of the defaults; `name` is the file's name in
+/// errors.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
+    let mut config = Config::default();
+    let mut warnings = Vec::new();
+    let mut errors = Vec::new();
+    file::apply_text(name, text, &mut config, &mut errors);
+    if errors.is_empty() {
+        check::check(&config, &mut warnings, &mut errors);
+    }
+    match errors.is_empty() {
+        true => Ok(Loaded { config, file: None, warnings }),
+        false => Err(ConfigErrors(errors)),
+    }
+}
+
 fn set(text: &str, config: &mut Config) -> Result<(), String> {
     let Some((path, value)) = text.split_once('=') else {
         return Err("write it as key=value, for example --set shards=1".into());

@@ -19,7 +19,7 @@ mod types;
 
 pub use doc::{reference, to_json, to_toml};
 pub use env::Environment;
-pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load};
+pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load, load_text};
 
 pub use machine::{Memory, fit_connections, raise_open_files};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
