@@ -28,18 +28,25 @@ pub struct Server {
 impl Server {
     /// `ringcast` with these settings, for example `shards=2`.
     pub fn start(settings: &[&str]) -> Server {
-        Server::run(&[], settings)
+        Server::run(Command::new(binary()), settings)
+    }
+
+    /// The same with a limit on open files.
+    pub fn start_with_open_files(limit: u32, settings: &[&str]) -> Server {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={limit}:{limit}")).arg(binary());
+        Server::run(command, settings)
     }
 
     /// `ringcast demo` with these settings.
     pub fn demo(settings: &[&str]) -> Server {
-        Server::run(&["demo"], settings)
+        let mut command = Command::new(binary());
+        command.arg("demo");
+        Server::run(command, settings)
     }
 
-    fn run(arguments: &[&str], settings: &[&str]) -> Server {
+    fn run(mut command: Command, settings: &[&str]) -> Server {
         let ip = own_address();
-        let mut command = Command::new(binary());
-        command.args(arguments);
         let own = [
             format!("listen={ip}:{RTMP_PORT}"),
             format!("http_server.listen={ip}:{HTTP_PORT}"),
