@@ -122,6 +122,18 @@ pub const LETTERS_MAX: usize = 4_096;
 /// Streams named in one listing.
 pub const LISTING_MAX: usize = 1_000;
 
+/// Log lines about one address's faults in one window; further ones are counted and summed up.
+pub const LOG_LINES_PER_PEER: u32 = 10;
+
+/// That window, ms.
+pub const LOG_PEER_WINDOW_MS: u64 = 60_000;
+
+/// Addresses whose log lines are counted one by one; all others share one count.
+pub const LOG_ADDRESSES_MAX: usize = 4_096;
+
+/// Times one session may start to play or publish with a log line each.
+pub const LOG_STARTS_PER_SESSION: u32 = 8;
+
 const _: () = {
     // A set of shards is one machine word in `hub::stream`.
     assert!(SHARDS_MAX <= 64);

@@ -40,6 +40,7 @@ impl Walk {
             streams: Arc::default(),
             arena: arena.expect("64 MiB of address space"),
             gate: Arc::default(),
+            quiet: Arc::default(),
             max_connections: players as u32 + 1,
             post: Post::new(1),
         };

@@ -676,7 +676,7 @@ fn timestamps_that_jump_come_out_in_order() {
     for (player, who) in [(&mut rtmp, "RTMP"), (&mut flv, "FLV")] {
         let mut frames = player.frames(1).expect("a picture");
         let first = mark_of(&frames[0]).1;
-        assert!(first % 10 == 0 && first <= 20, "{who} begins with picture {first}");
+        assert!(first.is_multiple_of(10) && first <= 20, "{who} begins with picture {first}");
         frames.extend(player.frames(69 - first as usize).expect("all pictures"));
         let numbers: Vec<_> = frames.iter().map(|frame| mark_of(frame).1).collect();
         assert_eq!(numbers, (first..70).collect::<Vec<_>>(), "{who}");

@@ -263,7 +263,7 @@ impl<D: Driver> Shard<D> {
         if self.session(conn).is_none() && !matches!(wish, Wish::Unpublished(_)) {
             // Asking for a stream made it; somebody has to look whether it is of use.
             if let Wish::Play(play) = wish {
-                self.linger(play.stream);
+                self.linger(&play.stream);
             }
             return;
         }
@@ -342,7 +342,7 @@ impl<D: Driver> Shard<D> {
         let Some(session) = self.session(conn) else { return };
         if still_leaving {
             if let Some(never) = session.next_play.replace(play) {
-                self.linger(never.stream);
+                self.linger(&never.stream);
             }
             return;
         }
@@ -553,9 +553,6 @@ impl<D: Driver> Shard<D> {
         self.stop_playing(conn);
         self.forget_next_play(conn);
         let Some(mut session) = self.take_session(conn) else { return };
-        if let Some(play) = session.next_play.take() {
-            self.linger(play.stream);
-        }
         let mut published = None;
         if let Protocol::Rtmp(rtmp) = &mut session.protocol {
             published = rtmp.publisher().map(|p| p.stream().name.clone());

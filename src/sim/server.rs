@@ -66,6 +66,7 @@ impl Server {
             streams: Arc::new(Registry::default()),
             arena: arena.clone(),
             gate: Arc::new(Gate::default()),
+            quiet: Arc::default(),
             max_connections: 10_000,
             post: post.clone(),
         };
