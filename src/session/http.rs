@@ -119,8 +119,10 @@ impl HttpSession {
             return match name {
                 Ok(name) => self.play(out, env, request, &name),
                 Err(closing) => {
-                    tracing::info!(id = %self.id, path = ?request.path, "refused: {}",
-                        closing.detail);
+                    if env.may_say() {
+                        tracing::info!(id = %self.id, peer = %env.peer, path = ?request.path,
+                            "refused: {}", closing.detail);
+                    }
                     env.counters.count(closing.reason);
                     self.not_found(out, env, request)
                 }
@@ -233,7 +235,9 @@ impl HttpSession {
         let stream = match env.streams.open(name) {
             Ok(stream) => stream,
             Err(error) => {
-                tracing::warn!(id = %self.id, "refused: {error}");
+                if env.may_say() {
+                    tracing::warn!(id = %self.id, peer = %env.peer, "refused: {error}");
+                }
                 env.counters.count(Reason::StreamsLimit);
                 out.extend_from_slice(&http::response::plain(503));
                 return self.over(env, Reason::StreamsLimit);
@@ -283,7 +287,9 @@ impl HttpSession {
                 Ok(Some(_)) => {}
                 Err(error) => {
                     out.extend(ws::close_frame(error.close_code(), ""));
-                    tracing::info!(id = %self.id, "websocket: {error}");
+                    if env.may_say() {
+                        tracing::info!(id = %self.id, peer = %env.peer, "websocket: {error}");
+                    }
                     return self.over(env, Reason::Misbehaved);
                 }
             }
