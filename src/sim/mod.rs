@@ -16,7 +16,8 @@ mod publisher;
 mod run;
 mod server;
 
-use run::run_seed;
+use plan::Plan;
+use run::{run_plan, run_seed};
 
 /// Seeds of a usual run.
 const SEEDS: u64 = 200;
@@ -76,6 +77,11 @@ fn seeds_c() {
 #[test]
 fn seeds_d() {
     run_lane(3);
+}
+
+#[test]
+fn players_that_stall_cost_a_block_each() {
+    run_plan(1, Plan::stalled_players(), false);
 }
 
 #[test]

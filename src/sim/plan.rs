@@ -29,6 +29,8 @@ pub struct Plan {
     pub publishers: Vec<Publishes>,
     pub players: Vec<(usize, Script)>,
     pub rules: Rules,
+    /// Most bytes of blocks that may be in use at any time.
+    pub memory_max: Option<usize>,
 }
 
 impl Plan {
@@ -121,7 +123,62 @@ impl Plan {
             publishers,
             players,
             rules,
+            memory_max: None,
         }
+    }
+
+    /// A minute of one stream, 24 MB in its four formats, before players that read it and players
+    /// of every kind that do not.
+    pub fn stalled_players() -> Plan {
+        let mut plan = Plan::new(0);
+        plan.faults = Faults { send_buffer: 16 << 10, receive_window: 16 << 10, ..Faults::none() };
+        plan.config = Config::default();
+        plan.config.vhost.play.queue_length = Duration::from_secs(1);
+        plan.config.vhost.publish.hold = Duration::from_secs(1);
+        plan.shards = 2;
+        plan.load = Load::Idle;
+        plan.length_ms = 60_000;
+        plan.streams = 1;
+        let stay = Stay {
+            after_ms: 0,
+            for_ms: plan.length_ms,
+            video: Some(VideoKind::Avc),
+            audio: Some(AudioKind::Aac),
+            fps: 25,
+            gop: 25,
+            sizes: (20_000, 3_000),
+            large: None,
+            wire: 0,
+            change_headers: None,
+            repeat_headers: None,
+            burst_ms: 1,
+            chunk_size: 4_096,
+            ending: Ending::Close,
+            metadata: true,
+        };
+        plan.publishers = vec![(0, vec![stay])];
+        plan.players.clear();
+        let stalls = Manner::Stalls { at_ms: 2_000, for_ms: 50_000 };
+        let pauses = Manner::Pauses { at_ms: 2_000, for_ms: 50_000 };
+        let every = Format::ALL.map(|format| [(format, Manner::Healthy), (format, stalls)]);
+        let all = every.into_iter().flatten().chain([(Format::Rtmp, pauses)]);
+        for (format, manner) in all {
+            let leaving = Leaving::Close;
+            plan.players.push((0, Script { format, manner, join_ms: 100, stay_ms: None, leaving }));
+        }
+        plan.rules = Rules {
+            ample: true,
+            resets: false,
+            refusals: false,
+            delay_max: 40 * MS,
+            rebased: false,
+            memory_short: false,
+            keyframe_starts: true,
+        };
+        // Per format the GOP and what `queue_length` asks for, in blocks of half a second; a block
+        // for each player that stalls.
+        plan.memory_max = Some(4 << 20);
+        plan
     }
 }
 

@@ -28,7 +28,11 @@ struct Run {
 /// Runs a seed; panics at the first thing that is wrong. The result is the same for every run of
 /// the seed.
 pub fn run_seed(seed: u64, log: bool) -> u64 {
-    let plan = Plan::new(seed);
+    run_plan(seed, Plan::new(seed), log)
+}
+
+/// Runs a plan with the random numbers of a seed.
+pub fn run_plan(seed: u64, plan: Plan, log: bool) -> u64 {
     if log {
         eprintln!("{plan:#?}");
     }
@@ -89,6 +93,10 @@ impl Run {
                 }
             }
         });
+        if let Some(max) = self.plan.memory_max {
+            let stats = self.server.arena.stats();
+            assert!(stats.used <= max, "{} bytes of blocks in use: {stats:?}", stats.used);
+        }
         for publisher in &mut self.publishers {
             let (server, name) = (&self.server, &self.names[publisher.stream]);
             publisher.act(
