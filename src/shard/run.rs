@@ -422,6 +422,9 @@ impl<D: Driver> Shard<D> {
         }
         self.end_holds(now);
         self.forget_idle(now);
+        if let Some(why) = self.driver.take_diagnostic() {
+            tracing::warn!(shard = self.index, "{why}");
+        }
         if self.index == 0 {
             for held_back in self.shared.quiet.take_over(now) {
                 let peer = held_back.peer.map(|peer| peer.to_string());

@@ -349,6 +349,12 @@ pub trait Driver {
 
     /// Counters.
     fn stats(&self) -> DriverStats;
+
+    /// Once after the driver began to do less than it was asked to (no locked memory for
+    /// zero-copy sends): why, and the remedy, as one line for the log.
+    fn take_diagnostic(&mut self) -> Option<String> {
+        None
+    }
 }
 
 const _: fn(&Received) -> &[u8] = <Received as Deref>::deref;

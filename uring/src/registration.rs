@@ -48,6 +48,8 @@ pub(crate) struct Slabs {
     count: usize,
     epoch: u64,
     diagnostic: Option<String>,
+    /// The diagnostic has not been asked for since it changed.
+    news: bool,
 }
 
 impl Slabs {
@@ -62,7 +64,13 @@ impl Slabs {
             count: 0,
             epoch: 0,
             diagnostic: None,
+            news: false,
         }
+    }
+
+    /// The diagnostic, once after it changed.
+    pub(crate) fn take_news(&mut self) -> Option<String> {
+        std::mem::take(&mut self.news).then(|| self.diagnostic.clone()).flatten()
     }
 
     pub(crate) fn status(&self) -> Registration {
@@ -205,5 +213,6 @@ impl Slabs {
             Some(earlier) => format!("{earlier}; {text}"),
             None => text,
         });
+        self.news = true;
     }
 }

@@ -502,6 +502,10 @@ impl Driver for Ring {
         self.queue.gather(events, Duration::from_nanos(wait_ns));
     }
 
+    fn take_diagnostic(&mut self) -> Option<String> {
+        self.slabs.take_news()
+    }
+
     fn stats(&self) -> DriverStats {
         DriverStats {
             enters: self.queue.enters,
