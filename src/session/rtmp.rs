@@ -121,7 +121,14 @@ impl RtmpSession {
         if wrote && let Role::Publisher(publisher) = &self.role {
             env.touched.push(publisher.stream().clone());
         }
-        out.append(self.server.output());
+        // The buffer goes with the bytes: one of the handshake's size must not stay behind with
+        // each of thousands of players.
+        let mut output = std::mem::take(self.server.output());
+        if out.is_empty() {
+            *out = output;
+        } else {
+            out.append(&mut output);
+        }
     }
 
     /// The publisher, when the session is one.
