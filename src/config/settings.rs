@@ -5,6 +5,9 @@
 //! and names are SRS's where SRS has the setting; what is ringcast's own is read from
 //! `RINGCAST_*`. A row that no code reads does not belong here.
 
+// The rows' texts are for people who read the configuration, where brackets are no links.
+#![allow(rustdoc::broken_intra_doc_links)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 
