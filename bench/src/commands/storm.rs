@@ -23,6 +23,9 @@ pub struct Options {
     /// Video bitrate, kbit/s.
     #[arg(long, default_value_t = 600.0)]
     kbps: f64,
+    /// A fixed window instead of the adaptive one, ms: tells what of the rise is the window.
+    #[arg(long)]
+    window: Option<u32>,
 }
 
 /// Seconds of peace before the storm.
@@ -39,7 +42,7 @@ pub fn run(options: &Options) -> Result<Value, Error> {
         players: options.steady,
         kbps: options.kbps,
         gop: 2.0,
-        window: Window::Adaptive,
+        window: options.window.map_or(Window::Adaptive, Window::Fixed),
     };
     let place = Place::default();
     let server = server::start(&Kind::Ringcast, &case, &Setup::default(), &scratch)?;
