@@ -122,6 +122,10 @@ pub const LETTERS_MAX: usize = 4_096;
 /// Streams named in one listing.
 pub const LISTING_MAX: usize = 1_000;
 
+/// Changes of clients (publish, play and their ends) that wait for the control thread; further ones
+/// are not reported, only counted.
+pub const CLIENT_EVENTS_WAITING: usize = 16_384;
+
 /// Log lines about one address's faults in one window; further ones are counted and summed up.
 pub const LOG_LINES_PER_PEER: u32 = 10;
 

@@ -39,6 +39,7 @@ impl Walk {
             config,
             streams: Arc::default(),
             arena: arena.expect("64 MiB of address space"),
+            clients: Arc::new(ringcast::remux::Clients::new(1)),
             gate: Arc::default(),
             quiet: Arc::default(),
             max_connections: players as u32 + 1,

@@ -13,7 +13,7 @@ use uring::{Arena, ArenaOptions, Driver, ListenOptions, Ring, RingOptions, ZeroC
 use crate::config::{self, Config, ListenAddr, Switch};
 use crate::hub::Counters;
 use crate::limits;
-use crate::remux::Registry;
+use crate::remux::{Clients, Registry};
 use crate::shard::gate::Gate;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
 
@@ -64,6 +64,8 @@ pub struct Handle {
     pub arena: Arena,
     /// Counters by shard.
     pub counters: Vec<Arc<Counters>>,
+    /// Who publishes and plays.
+    pub clients: Arc<Clients>,
     /// Connections now.
     pub gate: Arc<Gate>,
     /// The configuration.
@@ -96,6 +98,7 @@ pub fn serve(
         streams: Arc::new(Registry::default()),
         arena: arena.clone(),
         counters: (0..shards).map(|_| Arc::default()).collect(),
+        clients: Arc::new(Clients::new(shards)),
         gate: Arc::default(),
         config: config.clone(),
     };
@@ -103,6 +106,7 @@ pub fn serve(
         config: config.clone(),
         streams: handle.streams.clone(),
         arena,
+        clients: handle.clients.clone(),
         gate: handle.gate.clone(),
         quiet: Arc::default(),
         max_connections,

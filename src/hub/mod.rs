@@ -7,12 +7,16 @@
 //! The hub knows no protocol and no socket: what the bytes of a feed mean is decided in
 //! `remux`, who receives them in `shard`.
 
+pub mod clients;
 pub mod feed;
 pub mod mirror;
 pub mod registry;
 pub mod stats;
 pub mod stream;
 
+pub use clients::{
+    Client, ClientChange, ClientEvent, ClientKind, Clients, NewClient, SessionId, Urls,
+};
 pub use feed::{Feed, FeedWriter, Flags, Format, Join, Position};
 pub use mirror::{Held, Mirror, Next};
 pub use registry::Registry;

@@ -99,6 +99,12 @@ reasons! {
 }
 
 impl Reason {
+    /// True when a client that ended so ended by a fault, its own or another's.
+    pub fn is_failure(self) -> bool {
+        use Reason::*;
+        !matches!(self, PeerClosed | DurationReached | StreamEnded | Shutdown | Kicked)
+    }
+
     /// True for what a peer can bring about at will and by the thousand: lines about it are
     /// limited in number.
     pub fn blames_peer(self) -> bool {

@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwapOption;
 
 use super::feed::{Feed, Format};
+use super::stats::Reason;
 use crate::media::name::StreamName;
+use crate::media::track::{AudioTrack, VideoTrack};
 
 /// Names a stream for as long as it exists; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,15 +33,76 @@ pub struct Tracks {
     pub video: Option<String>,
     /// Audio codec and parameters, for people.
     pub audio: Option<String>,
+    /// The video track in its parts.
+    pub video_track: Option<VideoTrack>,
+    /// The audio track in its parts.
+    pub audio_track: Option<AudioTrack>,
 }
 
-/// Counters of one stream.
+/// What is looked at to tell operators of a stream that players will have trouble with.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// Pictures whose presentation time differs from their decoding time: B-frames.
+    pub reordered: AtomicU64,
+    /// Stream time between the last two keyframes, ms; 0 before there are two.
+    pub gop_ms: AtomicU32,
+    /// Stream time of the last keyframe, ms.
+    pub keyframe_ms: AtomicI64,
+    /// Stream time of the last picture, ms.
+    pub video_ms: AtomicI64,
+    /// Stream time of the last audio frame, ms.
+    pub audio_ms: AtomicI64,
+    /// Timestamps that lay before the one before them, of the same track.
+    pub backward: AtomicU64,
+    /// Jumps of the publisher's clock that were put right.
+    pub jumps: AtomicU64,
+    /// Bit rate and frame rate that the metadata states, kbit/s and thousandths; 0: not stated.
+    pub stated_kbps: AtomicU32,
+    /// See `stated_kbps`.
+    pub stated_fps: AtomicU32,
+}
+
+/// Messages of a stream that were dropped.
+#[derive(Debug, Default)]
+pub struct Dropped([AtomicU64; DROPS.len()]);
+
+/// The reasons for which messages of a stream are dropped.
+pub const DROPS: [Reason; 4] = [
+    Reason::MessageDroppedMemory,
+    Reason::MessageDroppedUntilKeyframe,
+    Reason::MessageDroppedMalformed,
+    Reason::MessageDroppedTrack,
+];
+
+impl Dropped {
+    /// Counts one more.
+    pub fn count(&self, reason: Reason) {
+        if let Some(index) = DROPS.iter().position(|&drop| drop == reason) {
+            self.0[index].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// How many were dropped for each reason.
+    pub fn counts(&self) -> impl Iterator<Item = (Reason, u64)> + '_ {
+        DROPS.iter().zip(&self.0).map(|(&reason, count)| (reason, count.load(Relaxed)))
+    }
+}
+
+/// Counters of one stream, written by the publisher's shard (what was sent: by all shards).
 #[derive(Debug, Default)]
 pub struct StreamStats {
     /// Media bytes received.
     pub bytes: AtomicU64,
+    /// Bytes sent to players.
+    pub bytes_sent: AtomicU64,
     /// Media messages received.
     pub messages: AtomicU64,
+    /// Video messages received.
+    pub video_messages: AtomicU64,
+    /// Keyframe interval, clocks and faults of what is published.
+    pub health: Health,
+    /// Messages that were dropped, by reason.
+    pub dropped: Dropped,
     /// Keyframes received.
     pub keyframes: AtomicU64,
     /// Times a publisher came back within the hold.

@@ -188,6 +188,8 @@ impl Live {
         std::mem::take(&mut self.tracks_changed).then(|| Tracks {
             video: self.video_track.as_ref().map(ToString::to_string),
             audio: self.audio_track.as_ref().map(ToString::to_string),
+            video_track: self.video_track.clone(),
+            audio_track: self.audio_track.clone(),
         })
     }
 

@@ -12,3 +12,7 @@ pub use live::{Live, LiveOptions, Outcome, Refused};
 pub type Stream = crate::hub::Stream<Box<Live>>;
 /// The table of streams.
 pub type Registry = crate::hub::Registry<Box<Live>>;
+/// A client as this server has it.
+pub type Client = crate::hub::Client<Box<Live>>;
+/// The table of clients.
+pub type Clients = crate::hub::Clients<Box<Live>>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{DEFAULT_VHOST, TimeJitter};
-use crate::hub::{Format, Reason};
+use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
 use crate::media::name::StreamName;
 use crate::page;
@@ -262,8 +262,14 @@ impl HttpSession {
             (Format::FlvChunked, head)
         };
         let jitter = env.config.vhost(name.vhost()).play.time_jitter;
+        let kind = match format {
+            Format::FlvWebSocket => ClientKind::WebSocketPlay,
+            _ => ClientKind::FlvPlay,
+        };
         env.wishes.push(Wish::Play(Play {
             stream: Arc::clone(&stream),
+            kind,
+            urls: urls(request, name),
             format,
             head: Bytes::from(head),
             rebase: jitter != TimeJitter::Off,
@@ -298,6 +304,19 @@ impl HttpSession {
             }
         }
     }
+}
+
+/// What an HTTP player says of itself, in RTMP's words. SRS: the URL of the app is the request's
+/// without the stream.
+fn urls(request: &Request, name: &StreamName) -> Urls {
+    let host = request.host.as_deref().unwrap_or(name.vhost());
+    let tc_url = format!("http://{host}/{}", name.app());
+    let page_url = request.header("referer").unwrap_or_default();
+    let param = match request.query.is_empty() {
+        true => String::new(),
+        false => format!("?{}", request.query),
+    };
+    Urls::new(&tc_url, page_url, "", &param)
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";

@@ -18,7 +18,8 @@ use bytes::{Buf, Bytes};
 use uring::{Arena, Conn};
 
 use crate::config::Config;
-use crate::hub::{Counters, Format, Reason};
+pub use crate::hub::SessionId;
+use crate::hub::{ClientKind, Counters, Format, Reason, Urls};
 use crate::remux::{Registry, Stream};
 use crate::{limits, proto};
 
@@ -64,8 +65,8 @@ pub enum Wish {
     StopPlaying,
     /// Stop or continue sending media.
     Pause(bool),
-    /// The session publishes this stream from now on.
-    Published(Arc<Stream>),
+    /// The session publishes a stream from now on.
+    Published(Publish),
     /// The session published this stream; it may be held for another publisher.
     Unpublished(Arc<Stream>),
     /// Close when everything queued has been sent.
@@ -74,11 +75,26 @@ pub enum Wish {
     Close(Closing),
 }
 
+/// What a session publishes.
+#[derive(Debug)]
+pub struct Publish {
+    /// The stream.
+    pub stream: Arc<Stream>,
+    /// By which protocol.
+    pub kind: ClientKind,
+    /// What the client said of itself.
+    pub urls: Urls,
+}
+
 /// How a session wants to follow a stream.
 #[derive(Debug)]
 pub struct Play {
     /// The stream.
     pub stream: Arc<Stream>,
+    /// By which protocol.
+    pub kind: ClientKind,
+    /// What the client said of itself.
+    pub urls: Urls,
     /// The encoding.
     pub format: Format,
     /// Sent right before the first bytes of the stream (an HTTP head).
@@ -107,40 +123,6 @@ impl Closing {
     /// A reason and what exactly happened.
     pub fn because(reason: Reason, detail: impl std::fmt::Display) -> Closing {
         Closing { reason, detail: detail.to_string() }
-    }
-}
-
-/// Short id of a session, in every log line about it: 8 characters, as in SRS.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct SessionId([u8; 8]);
-
-impl SessionId {
-    /// An id from 64 random bits.
-    pub fn from_bits(mut bits: u64) -> SessionId {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
-        let mut id = [0; 8];
-        for c in &mut id {
-            *c = ALPHABET[(bits & 31) as usize];
-            bits >>= 5;
-        }
-        SessionId(id)
-    }
-
-    /// The id as text.
-    pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.0).unwrap_or("????????")
-    }
-}
-
-impl std::fmt::Display for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl std::fmt::Debug for SessionId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

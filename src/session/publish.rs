@@ -5,18 +5,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::hub::feed::GopLimits;
-use crate::hub::{Counters, Reason};
+use crate::hub::{ClientKind, Counters, Reason, Urls};
 use crate::media::name::StreamName;
 use crate::proto::rtmp::MessageKind;
-use crate::remux::{Live, LiveOptions, Outcome, Stream};
+use crate::remux::{Client, Live, LiveOptions, Outcome, Stream};
 
-use super::{Closing, Env, Wish};
+use super::{Closing, Env, Publish, Wish};
 
 /// A session that publishes.
 #[derive(Debug)]
 pub struct Publisher {
     stream: Arc<Stream>,
     live: Box<Live>,
+    /// Its record, once the shard has made it.
+    client: Option<Arc<Client>>,
     /// Messages seen when the timeout was last looked at.
     seen: u64,
     messages: u64,
@@ -33,6 +35,7 @@ impl Publisher {
         env: &mut Env<'_>,
         name: &StreamName,
         session: &str,
+        (kind, urls): (ClientKind, Urls),
     ) -> Result<Publisher, Closing> {
         let stream =
             env.streams.open(name).map_err(|e| Closing::because(Reason::StreamsLimit, e))?;
@@ -61,13 +64,26 @@ impl Publisher {
         live.attach(&stream);
         stream.stats.published_since_ms.store(env.wall_ms, Relaxed);
         env.touched.push(stream.clone());
-        env.wishes.push(Wish::Published(stream.clone()));
-        Ok(Publisher { stream, live, seen: 0, messages: 0, quiet_since: env.now })
+        env.wishes.push(Wish::Published(Publish { stream: stream.clone(), kind, urls }));
+        Ok(Publisher { stream, live, client: None, seen: 0, messages: 0, quiet_since: env.now })
     }
 
     /// The stream.
     pub fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    /// Gives the publisher its record among the clients.
+    pub fn set_client(&mut self, client: Arc<Client>) {
+        self.client = Some(client);
+    }
+
+    /// Notes what its connection has carried so far.
+    pub fn note_bytes(&self, bytes_in: u64, bytes_out: u64) {
+        if let Some(client) = &self.client {
+            client.set_bytes_in(bytes_in);
+            client.set_bytes_out(bytes_out);
+        }
     }
 
     /// Messages received.
@@ -90,6 +106,9 @@ impl Publisher {
         Counters::add(&counters.messages_received, 1);
         self.stream.stats.messages.fetch_add(1, Relaxed);
         self.stream.stats.bytes.fetch_add(payload.len() as u64, Relaxed);
+        if kind == MessageKind::Video {
+            self.stream.stats.video_messages.fetch_add(1, Relaxed);
+        }
         match self.live.write(kind, timestamp, payload) {
             Ok(Outcome::Written { keyframe, discontinuity }) => {
                 if keyframe {
@@ -97,9 +116,13 @@ impl Publisher {
                 }
                 if discontinuity {
                     counters.count(Reason::TimestampJump);
+                    self.stream.stats.health.jumps.fetch_add(1, Relaxed);
                 }
             }
-            Ok(Outcome::Dropped(reason)) => counters.count(reason),
+            Ok(Outcome::Dropped(reason)) => {
+                counters.count(reason);
+                self.stream.stats.dropped.count(reason);
+            }
             Err(refused) => return Err(Closing::because(Reason::CodecUnsupported, refused)),
         }
         if let Some(tracks) = self.live.tracks_if_changed() {

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{Config, DEFAULT_VHOST, TimeJitter};
-use crate::hub::{Format, Reason};
+use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::media::name::StreamName;
 use crate::proto::amf0;
 use crate::proto::rtmp::metadata;
-use crate::proto::rtmp::server::{Event, PlayRequest, PublishRequest, Server, ServerOptions};
+use crate::proto::rtmp::server::{
+    Event, PlayRequest, PublishKind, PublishRequest, Server, ServerOptions,
+};
 use crate::proto::rtmp::url::Url;
 use crate::version;
 
@@ -162,15 +164,21 @@ impl RtmpSession {
     }
 
     fn publish(&mut self, env: &mut Env<'_>, request: &PublishRequest) -> Result<(), Closing> {
-        let (name, _param) = self.name(env.config, &request.stream)?;
-        let publisher = Publisher::start(env, &name, self.id.as_str())?;
+        let (name, param) = self.name(env.config, &request.stream)?;
+        let kind = match request.kind {
+            PublishKind::Fmle => ClientKind::FmlePublish,
+            PublishKind::Flash => ClientKind::FlashPublish,
+            PublishKind::Haivision => ClientKind::HaivisionPublish,
+        };
+        let client = (kind, self.urls(&param));
+        let publisher = Publisher::start(env, &name, self.id.as_str(), client)?;
         self.server.accept_publish();
         self.role = Role::Publisher(Box::new(publisher));
         Ok(())
     }
 
     fn play(&mut self, env: &mut Env<'_>, request: &PlayRequest) -> Result<(), Closing> {
-        let (name, _param) = self.name(env.config, &request.stream)?;
+        let (name, param) = self.name(env.config, &request.stream)?;
         let stream = env
             .streams
             .open(&name)
@@ -180,12 +188,22 @@ impl RtmpSession {
         self.role = Role::Player;
         env.wishes.push(Wish::Play(Play {
             stream: Arc::clone(&stream),
+            kind: ClientKind::RtmpPlay,
+            urls: self.urls(&param),
             format: Format::Rtmp,
             head: Bytes::new(),
             rebase: vhost.play.time_jitter != TimeJitter::Off,
             duration_ms: request.duration_ms.filter(|d| *d > 0.0).map(|d| d as i64),
         }));
         Ok(())
+    }
+
+    /// What the client said of itself.
+    fn urls(&self, param: &str) -> Urls {
+        let Some(connect) = self.server.connect() else { return Urls::default() };
+        let or_empty = |text: &Option<String>| text.clone().unwrap_or_default();
+        let (page_url, swf_url) = (or_empty(&connect.page_url), or_empty(&connect.swf_url));
+        Urls::new(&connect.tc_url, &page_url, &swf_url, param)
     }
 
     /// vhost, app and stream by SRS's rules, checked against the one name grammar.

@@ -5,13 +5,14 @@
 //! merging happens by itself under load. Nothing is queued, copied or allocated per player.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::{Buf, Bytes};
 use uring::{Conn, Driver, Errno, Payload, SendMode};
 
 use crate::hub::{Feed, Format, Held, Join, Mirror, Next, Position, Reason};
 use crate::limits;
-use crate::remux::{Stream, rebase};
+use crate::remux::{Client, Stream, rebase};
 use crate::session::{Closing, Session};
 
 use super::route::Routes;
@@ -35,6 +36,8 @@ pub struct Follow {
     pub flushed: Position,
     /// Out chunk size of the vhost when the first player came, bytes.
     pub chunk_size: u32,
+    /// Bytes sent to its players that the stream has not been told of yet.
+    pub sent_bytes: u64,
     /// The feed has ended: players that have not read it to its end by then are closed, ns.
     pub ends_at: Option<u64>,
 }
@@ -63,8 +66,8 @@ pub struct Player {
     leaving: bool,
     /// Where zero-copy was found to pay or not.
     route: u16,
-    /// Bytes sent to it.
-    pub bytes: u64,
+    /// Its record: what was sent to it, and how far it is.
+    pub client: Arc<Client>,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +141,7 @@ impl Player {
     /// A player that waits for its feed.
     pub fn new(
         conn: Conn,
+        client: Arc<Client>,
         head: Bytes,
         rebase: bool,
         duration_ms: Option<i64>,
@@ -161,7 +165,7 @@ impl Player {
             lagging: false,
             leaving: false,
             route,
-            bytes: 0,
+            client,
         }
     }
 
@@ -279,7 +283,7 @@ impl Player {
         let sending = std::mem::replace(&mut self.sending, Sending::Nothing);
         let bytes = match result {
             Ok(bytes) => {
-                self.bytes += u64::from(bytes);
+                self.client.add_bytes_out(bytes);
                 bytes
             }
             // Only a lagging player's send is ever cancelled.
@@ -421,6 +425,7 @@ impl Player {
         } else {
             mirror.time_at(self.at)
         };
+        self.client.set_cursor(self.since);
         match mirror.next(self.at, limits::SEND_BYTES_MAX) {
             Next::AtEnd | Next::Gone => Step::Done,
             Next::One(range) => {
@@ -444,6 +449,7 @@ impl Player {
 
     fn pump_rebased<D: Driver>(&mut self, with: &mut Pump<'_, D>, mirror: &Mirror) -> Step {
         self.since = mirror.time_at(self.at);
+        self.client.set_cursor(self.since);
         let Some(state) = self.aux.as_mut().and_then(|a| a.rebase.as_mut()) else {
             return Step::Done;
         };
@@ -536,6 +542,7 @@ impl Player {
         self.phase = Phase::Live;
         self.lagging = false;
         self.since = mirror.feed().time();
+        self.client.set_cursor(self.since);
         true
     }
 
@@ -622,7 +629,16 @@ impl Follow {
             touched: false,
             flushed_at: 0,
             flushed: Position::default(),
+            sent_bytes: 0,
             ends_at: None,
+        }
+    }
+
+    /// Tells the stream what was sent to its players here.
+    pub fn note_sent(&mut self) {
+        let bytes = std::mem::take(&mut self.sent_bytes);
+        if bytes > 0 {
+            self.stream.stats.bytes_sent.fetch_add(bytes, Relaxed);
         }
     }
 

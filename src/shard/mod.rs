@@ -18,13 +18,13 @@ use std::sync::{Arc, Weak};
 use uring::{Arena, Conn, Driver, Event, Listener};
 
 use crate::config::Config;
-use crate::hub::{Counters, Format, Reason, StreamId};
+use crate::hub::{ClientKind, Counters, Format, NewClient, Reason, StreamId, Urls};
 use crate::limits;
-use crate::remux::{Registry, Stream};
+use crate::remux::{Client, Clients, Registry, Stream};
 use crate::session::http::HttpSession;
 use crate::session::quiet::Quiet;
 use crate::session::rtmp::RtmpSession;
-use crate::session::{Closing, Env, Play, Protocol, Session, SessionId, Wish};
+use crate::session::{Closing, Env, Play, Protocol, Publish, Session, SessionId, Wish};
 
 use fanout::{Follow, Player, Pump, Pumped};
 use gate::Gate;
@@ -50,6 +50,8 @@ pub struct Shared<W> {
     pub streams: Arc<Registry>,
     /// Media memory.
     pub arena: Arena,
+    /// Who publishes and plays.
+    pub clients: Arc<Clients>,
     /// Connection limits.
     pub gate: Arc<Gate>,
     /// Which lines about peers' faults are written.
@@ -66,6 +68,7 @@ impl<W: Clone> Clone for Shared<W> {
             config: self.config.clone(),
             streams: self.streams.clone(),
             arena: self.arena.clone(),
+            clients: self.clients.clone(),
             gate: self.gate.clone(),
             quiet: self.quiet.clone(),
             max_connections: self.max_connections,
@@ -116,8 +119,8 @@ pub struct Shard<D: Driver> {
     due: Vec<u32>,
     /// Follows whose feed has ended and whose players are reading its end.
     ending: Vec<u32>,
-    /// Sessions that publish.
-    publishing: HashMap<StreamId, Conn>,
+    /// Sessions that publish, and their records.
+    publishing: HashMap<StreamId, (Conn, Arc<Client>)>,
     /// Streams that got messages in this turn.
     touched: Vec<Arc<Stream>>,
     /// Streams without publisher whose players are held, and until when, ns.
@@ -287,21 +290,11 @@ impl<D: Driver> Shard<D> {
                     self.pump(conn);
                 }
             }
-            Wish::Published(stream) => {
-                self.publishing.insert(stream.id, conn);
-                if let Some(session) = self.session(conn) {
-                    session.expect_by(None);
-                    if session.starts_loudly() {
-                        tracing::info!(id = %session.id, peer = %session.peer,
-                            protocol = session.protocol_name(), stream = %stream.name, "publish");
-                    }
-                }
-                Counters::add(&self.counters.publishers, 1);
-            }
-            Wish::Unpublished(stream) => self.unpublished(&stream),
+            Wish::Published(publish) => self.published(conn, publish),
+            Wish::Unpublished(stream) => self.unpublished(&stream, Reason::PeerClosed),
             Wish::Finish(reason) => {
                 let reply_by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
-                if !self.stop_playing_between_messages(conn) {
+                if !self.stop_playing_between_messages(conn, reason) {
                     return self.close(conn, &Closing::new(reason));
                 }
                 if let Some(session) = self.session(conn) {
@@ -313,8 +306,67 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    fn unpublished(&mut self, stream: &Arc<Stream>) {
-        self.publishing.remove(&stream.id);
+    fn published(&mut self, conn: Conn, publish: Publish) {
+        Counters::add(&self.counters.publishers, 1);
+        let Publish { stream, kind, urls } = publish;
+        let id = stream.id;
+        let Some(session) = self.session(conn) else { return };
+        session.expect_by(None);
+        if session.starts_loudly() {
+            tracing::info!(id = %session.id, peer = %session.peer,
+                protocol = session.protocol_name(), stream = %stream.name, "publish");
+        }
+        if let Some(client) = self.join(conn, stream, kind, urls) {
+            if let Some(publisher) = self.session(conn).and_then(Session::publisher) {
+                publisher.set_client(client.clone());
+            }
+            self.publishing.insert(id, (conn, client));
+        }
+    }
+
+    /// Makes the record of a session that begins to publish or play.
+    fn join(
+        &mut self,
+        conn: Conn,
+        stream: Arc<Stream>,
+        kind: ClientKind,
+        urls: Urls,
+    ) -> Option<Arc<Client>> {
+        let (now, wall_ms) = (self.driver.now(), (self.clocks.wall_ms)());
+        let session = self.session(conn)?;
+        let age_ms = now.saturating_sub(session.opened_at) / 1_000_000;
+        let new = NewClient {
+            id: session.id,
+            peer: session.peer,
+            kind,
+            stream,
+            urls,
+            opened_ms: wall_ms - age_ms as i64,
+            bytes_in: session.bytes_in,
+            bytes_out: session.bytes_out,
+        };
+        Some(self.shared.clients.join(self.index, new, wall_ms))
+    }
+
+    fn leave(&self, client: &Arc<Client>, reason: Reason) {
+        self.shared.clients.leave(self.index, client, reason, (self.clocks.wall_ms)());
+    }
+
+    /// Brings the record of a session that has received something up to date.
+    fn note_received(&mut self, conn: Conn) {
+        let Some(session) = self.session(conn) else { return };
+        let (bytes_in, bytes_out) = (session.bytes_in, session.bytes_out);
+        if let Some(publisher) = session.publisher() {
+            publisher.note_bytes(bytes_in, bytes_out);
+        } else if let Some(player) = self.player(conn) {
+            player.client.set_bytes_in(bytes_in);
+        }
+    }
+
+    fn unpublished(&mut self, stream: &Arc<Stream>, reason: Reason) {
+        if let Some((_, client)) = self.publishing.remove(&stream.id) {
+            self.leave(&client, reason);
+        }
         Counters::sub(&self.counters.publishers, 1);
         let hold = self.shared.config.vhost(stream.name.vhost()).publish.hold;
         if !hold.is_zero() {
@@ -357,7 +409,8 @@ impl<D: Driver> Shard<D> {
         let in_flight = std::mem::take(&mut session.sending);
         let chunk_size = self.shared.config.vhost(play.stream.name.vhost()).chunk_size;
         let route = self.routes.of(local, peer.ip());
-        let Play { stream, format, head, rebase, duration_ms } = play;
+        let Play { stream, kind, urls, format, head, rebase, duration_ms } = play;
+        let Some(client) = self.join(conn, stream.clone(), kind, urls) else { return };
         stream.player_joined(self.index);
         Counters::add(&self.counters.players, 1);
         let key = (stream.id, format);
@@ -374,7 +427,7 @@ impl<D: Driver> Shard<D> {
             }
         };
         let Some(follow) = self.follows[index as usize].as_mut() else { return };
-        let mut player = Player::new(conn, head, rebase, duration_ms, route);
+        let mut player = Player::new(conn, client, head, rebase, duration_ms, route);
         player.has_out = has_out;
         if !reply.is_empty() || in_flight {
             player.take_over_reply(reply, in_flight);
@@ -405,7 +458,7 @@ impl<D: Driver> Shard<D> {
 
     /// Opens what players of a stream published here wait for.
     fn open_wanted(&mut self, id: StreamId) {
-        let Some(&conn) = self.publishing.get(&id) else { return };
+        let Some(&(conn, _)) = self.publishing.get(&id) else { return };
         let Some(publisher) = self.session(conn).and_then(Session::publisher) else { return };
         if publisher.open_wanted() {
             let stream = publisher.stream().clone();
@@ -451,12 +504,13 @@ impl<D: Driver> Shard<D> {
             Pumped::Fine => {}
             Pumped::Skipped => {
                 self.counters.count(Reason::SkipLag);
+                player.client.count_skip();
                 let id = self.sessions[conn.index()].as_ref().map(|s| s.id);
                 tracing::info!(?id, stream = %follow.stream.name,
                     "player fell behind and goes on at the newest keyframe");
             }
             Pumped::Left => {
-                self.stop_playing(conn);
+                self.stop_playing(conn, Reason::PeerClosed);
                 match self.session(conn).and_then(|s| s.next_play.take()) {
                     Some(play) => self.play(conn, play),
                     None => self.flush_replies(conn),
@@ -490,8 +544,8 @@ impl<D: Driver> Shard<D> {
         }
     }
 
-    /// Takes the player of a connection out of its feed.
-    fn stop_playing(&mut self, conn: Conn) {
+    /// Takes the player of a connection out of its feed; for the records, why.
+    fn stop_playing(&mut self, conn: Conn, reason: Reason) {
         let Some(link) = self.links.get(conn.index()).copied() else { return };
         if link == Link::NONE {
             return;
@@ -499,7 +553,7 @@ impl<D: Driver> Shard<D> {
         self.links[conn.index()] = Link::NONE;
         let Some(follow) = self.follows[link.follow as usize].as_mut() else { return };
         let player = follow.players.swap_remove(link.player as usize);
-        let bytes = player.bytes;
+        let client = player.client;
         if let Some(moved) = follow.players.get(link.player as usize) {
             self.links[moved.conn.index()].player = link.player;
         }
@@ -510,9 +564,12 @@ impl<D: Driver> Shard<D> {
         let stream = follow.stream.clone();
         let index = conn.index();
         if let Some(session) = self.sessions.get_mut(index).and_then(Option::as_mut) {
-            session.bytes_out += bytes;
+            session.bytes_out = client.bytes_out();
         }
+        self.leave(&client, reason);
+        let Some(follow) = self.follows[link.follow as usize].as_mut() else { return };
         if follow.players.is_empty() {
+            follow.note_sent();
             follow.let_go_of_feed();
             let key = (stream.id, follow.format);
             self.follow_of.remove(&key);
@@ -529,7 +586,7 @@ impl<D: Driver> Shard<D> {
 
     /// Ends playing for a connection that has a last reply to send. False when it is in the
     /// middle of a message, where no reply can be sent.
-    fn stop_playing_between_messages(&mut self, conn: Conn) -> bool {
+    fn stop_playing_between_messages(&mut self, conn: Conn, reason: Reason) -> bool {
         let Some(&link) = self.links.get(conn.index()) else { return true };
         if link == Link::NONE {
             return true;
@@ -539,7 +596,7 @@ impl<D: Driver> Shard<D> {
         if !player.is_between_messages(follow.mirror.as_ref()) {
             return false;
         }
-        self.stop_playing(conn);
+        self.stop_playing(conn, reason);
         true
     }
 
@@ -550,7 +607,7 @@ impl<D: Driver> Shard<D> {
         }
         let was_player = self.links[conn.index()] != Link::NONE;
         let stream = self.player_stream(conn);
-        self.stop_playing(conn);
+        self.stop_playing(conn, closing.reason);
         self.forget_next_play(conn);
         let Some(mut session) = self.take_session(conn) else { return };
         let mut published = None;
@@ -573,7 +630,7 @@ impl<D: Driver> Shard<D> {
             rtmp.stop(&mut env);
             for wish in wishes {
                 if let Wish::Unpublished(stream) = wish {
-                    self.unpublished(&stream);
+                    self.unpublished(&stream, closing.reason);
                 }
             }
         }

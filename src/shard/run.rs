@@ -107,6 +107,7 @@ impl<D: Driver> Shard<D> {
             Event::Received { conn, data } => {
                 Counters::add(&self.counters.bytes_received, data.len() as u64);
                 self.with_session(conn, |session, env| session.receive(env, &data));
+                self.note_received(conn);
             }
             Event::Released { conn, copied } => {
                 if let Some(player) = self.player(conn) {
@@ -176,6 +177,7 @@ impl<D: Driver> Shard<D> {
         match follow.players[link.player as usize].sent(result, mirror) {
             Ok(bytes) => {
                 self.bytes_sent += u64::from(bytes);
+                follow.sent_bytes += u64::from(bytes);
                 self.pump_at(link);
             }
             Err(errno) => self.close(conn, &Closing::because(Reason::ConnectionError, errno)),
@@ -307,6 +309,7 @@ impl<D: Driver> Shard<D> {
         let Some(follow) = self.follows[index as usize].as_mut() else { return };
         follow.touched = false;
         follow.flushed_at = now;
+        follow.note_sent();
         if !follow.take_up_feed(self.index) {
             let published = follow.stream.is_published();
             if published {
@@ -401,7 +404,7 @@ impl<D: Driver> Shard<D> {
 
     /// A player of a format that ends with its stream: a proper end, then the connection closes.
     fn finish_player(&mut self, conn: Conn, tail: &'static [u8]) {
-        self.stop_playing(conn);
+        self.stop_playing(conn, Reason::StreamEnded);
         let reply_by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
         if let Some(session) = self.session(conn) {
             session.out.extend_from_slice(tail);
@@ -437,7 +440,8 @@ impl<D: Driver> Shard<D> {
         }
         // A follow whose feed is open nowhere asks again: letters are hints.
         for index in 0..self.follows.len() {
-            let Some(follow) = &self.follows[index] else { continue };
+            let Some(follow) = &mut self.follows[index] else { continue };
+            follow.note_sent();
             if follow.mirror.is_none() && follow.stream.is_published() {
                 self.mark_follow_due(index as u32);
             }

@@ -11,7 +11,7 @@ use uring::{Arena, ArenaOptions, Driver, ListenOptions};
 use crate::config::{Config, DEFAULT_VHOST};
 use crate::hub::{Counters, Reason};
 use crate::media::name::StreamName;
-use crate::remux::Registry;
+use crate::remux::{Clients, Registry};
 use crate::shard::gate::Gate;
 use crate::shard::run::Flow;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
@@ -65,6 +65,7 @@ impl Server {
             config: Arc::new(config),
             streams: Arc::new(Registry::default()),
             arena: arena.clone(),
+            clients: Arc::new(Clients::new(shards)),
             gate: Arc::new(Gate::default()),
             quiet: Arc::default(),
             max_connections: 10_000,
