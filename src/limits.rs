@@ -45,6 +45,9 @@ pub const SETTING_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// Largest configuration file, in bytes; a longer one is refused unread.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Most vhosts with a name of their own; one more is a configuration error.
+pub const CONFIG_VHOSTS_MAX: usize = 10_000;
+
 /// Most problems of one configuration that are listed before the rest is only counted.
 pub const CONFIG_ERRORS_SHOWN: usize = 20;
 

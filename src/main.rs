@@ -3,11 +3,12 @@
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
 use ringcast::cli::{self, Command, ConfigForm};
-use ringcast::config::{self, Config, Loaded};
+use ringcast::config::{self, Current, Loaded, Sources};
 use ringcast::control::{self, demo, serve::Handle};
 use ringcast::daemon::{self, Detached};
 use ringcast::{doctor, limits, log, pidfile};
@@ -32,8 +33,8 @@ fn main() -> ExitCode {
         eprintln!("ringcast: warning: {warning}");
     }
     match invocation.command {
-        Command::Serve => serve(loaded.config, false),
-        Command::Demo => serve(loaded.config, true),
+        Command::Serve => serve(loaded, invocation.sources, false),
+        Command::Demo => serve(loaded, invocation.sources, true),
         Command::Test => print(&test_line(&loaded)),
         Command::Config(form) => print(&match form {
             ConfigForm::Toml => config::to_toml(&loaded.config),
@@ -53,7 +54,11 @@ fn main() -> ExitCode {
 }
 
 /// Serves until a signal. Every failure is one line that says what to do.
-fn serve(config: Config, demo: bool) -> ExitCode {
+fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
+    let open_files = config::raise_open_files();
+    let (_, note) = config::fit_connections(loaded.config.max_connections, open_files);
+    let current = Arc::new(Current::new(loaded, sources, open_files));
+    let config = current.load();
     let mut report = None;
     if config.daemon {
         match daemon::detach(Duration::from_secs(limits::DAEMON_START_SECONDS)) {
@@ -77,7 +82,9 @@ fn serve(config: Config, demo: bool) -> ExitCode {
         Ok(log) => log,
         Err(why) => return fail(&format!("cannot open the log: {why}; check log.file")),
     };
-    let reopen = log.clone();
+    if let Some(note) = note {
+        tracing::warn!("{note}");
+    }
     let on_ready = {
         let config = config.clone();
         move |_: &Handle| {
@@ -96,7 +103,7 @@ fn serve(config: Config, demo: bool) -> ExitCode {
             }
         }
     };
-    let outcome = control::serve::serve(config, move || reopen.reopen(), on_ready);
+    let outcome = control::serve::serve(current, log.clone(), on_ready);
     log.flush();
     match outcome {
         Ok(()) => ExitCode::from(cli::EXIT_OK),

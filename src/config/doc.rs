@@ -39,7 +39,55 @@ pub fn to_toml(config: &Config) -> String {
             let _ = writeln!(out, "{} = {value}", key(row));
         }
     }
+    named_vhosts(&mut out, config);
     out
+}
+
+/// What differs from the defaults, as a TOML file without comments.
+pub fn to_short_toml(config: &Config) -> String {
+    let mut out = String::new();
+    let defaults = Config::default();
+    for section in SECTIONS {
+        let rows = section.rows.iter().map(|row| (row, row.toml(config)));
+        let differing = rows.filter(|(row, value)| *value != row.toml(&defaults));
+        table(&mut out, section.path, differing);
+    }
+    named_vhosts(&mut out, config);
+    out
+}
+
+/// The vhosts with names: of each what differs from what it inherits.
+fn named_vhosts(out: &mut String, config: &Config) {
+    for (name, vhost) in config.vhosts.iter() {
+        let head = format!("vhost.{}", toml::Value::String(name.into()));
+        let _ = writeln!(out, "{}[{head}]", if out.is_empty() { "" } else { "\n" });
+        for section in SECTIONS.iter().filter(|section| section.path.starts_with("vhost")) {
+            let own = section.rows.iter().filter_map(|row| {
+                let value = row.vhost_toml(vhost)?;
+                (value != row.toml(config)).then_some((row, value))
+            });
+            match section.path.strip_prefix("vhost.") {
+                None => entries(out, own),
+                Some(inside) => table(out, &format!("{head}.{inside}"), own),
+            }
+        }
+    }
+}
+
+fn table<'r>(out: &mut String, path: &str, rows: impl Iterator<Item = (&'r Row, String)>) {
+    let mut rows = rows.peekable();
+    if rows.peek().is_some() {
+        if !path.is_empty() {
+            let _ = writeln!(out, "{}[{path}]", if out.is_empty() { "" } else { "\n" });
+        }
+        entries(out, rows);
+    }
+}
+
+fn entries<'r>(out: &mut String, rows: impl Iterator<Item = (&'r Row, String)>) {
+    for (row, value) in rows {
+        let _ = writeln!(out, "{} = {value}", key(row));
+    }
 }
 
 /// The reference page in Markdown.
@@ -75,11 +123,18 @@ pub fn reference() -> String {
     out
 }
 
-/// Every setting with its value in `config`, as JSON.
+/// Every setting with its value in `config`, as JSON. A setting of vhosts has in `vhosts` the
+/// values that differ for vhosts of their own.
 pub fn to_json(config: &Config) -> String {
     let list: Vec<_> = rows()
         .map(|row| {
+            let own = config.vhosts.iter().filter_map(|(name, vhost)| {
+                let value = row.vhost_toml(vhost)?;
+                (value != row.toml(config)).then(|| (name.to_string(), json(&value)))
+            });
+            let vhosts: serde_json::Map<_, _> = own.collect();
             serde_json::json!({
+                "vhosts": vhosts,
                 "path": row.path,
                 "value": json(&row.toml(config)),
                 "default": json(row.default),
@@ -144,7 +199,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::config::{Sources, load};
+    use crate::config::{Sources, load, load_text};
 
     fn conf() -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")
@@ -156,6 +211,10 @@ mod tests {
             ("full.toml", to_toml(&Config::default()), "ringcast config"),
             ("reference.md", reference(), "ringcast config --reference"),
         ] {
+            // RINGCAST_WRITE=1 cargo test --lib generated_files
+            if std::env::var_os("RINGCAST_WRITE").is_some() {
+                fs::write(conf().join(name), &text).unwrap();
+            }
             let found = fs::read_to_string(conf().join(name)).unwrap_or_default();
             assert!(found == text, "conf/{name} is stale: run `{command} > conf/{name}`");
         }
@@ -191,6 +250,27 @@ mod tests {
         let read = load(&Sources { file: Some(path.clone()), ..Sources::default() });
         fs::remove_file(path).unwrap();
         assert_eq!(read.unwrap().config, config);
+    }
+
+    #[test]
+    fn named_vhosts_survive_being_written_and_read() {
+        let text = "[vhost]\nchunk_size = 5000\n[vhost.\"a.com\"]\nchunk_size = 60000\n\
+            [vhost.\"a.com\".play]\ntime_jitter = \"zero\"\n[vhost.localhost]\n";
+        let config = load_text("x.toml", text).unwrap().config;
+        for printed in [to_toml(&config), to_short_toml(&config)] {
+            let again = load_text("printed.toml", &printed).unwrap_or_else(|e| panic!("{e}"));
+            assert_eq!(again.config, config, "{printed}");
+        }
+        assert_eq!(
+            to_short_toml(&config),
+            "[vhost]\nchunk_size = 5000\n\n[vhost.\"a.com\"]\nchunk_size = 60000\n\n\
+             [vhost.\"a.com\".play]\ntime_jitter = \"zero\"\n\n[vhost.\"localhost\"]\n"
+        );
+        let parsed: serde_json::Value = serde_json::from_str(&to_json(&config)).unwrap();
+        let list = parsed.as_array().unwrap();
+        let size = list.iter().find(|row| row["path"] == "vhost.chunk_size").unwrap();
+        assert_eq!(size["value"], 5000);
+        assert_eq!(size["vhosts"], serde_json::json!({"a.com": 60000}));
     }
 
     #[test]

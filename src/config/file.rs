@@ -5,25 +5,17 @@ use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
 
-use super::env::known_path;
+use super::directives::is_known;
+use super::load::Draft;
 use super::row::Raw;
 use super::suggest::nearest;
-use super::{Config, ConfigError, SECTIONS, rows};
+use super::vhosts::{Key, classify};
+use super::{ConfigError, SECTIONS, rows};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 
-/// Puts the settings of the file at `path` into `config`.
-pub(super) fn apply(path: &Path, config: &mut Config, errors: &mut Vec<ConfigError>) {
-    match read(path) {
-        Ok(text) => apply_text(&path.display().to_string(), &text, config, errors),
-        Err(error) => errors.push(error),
-    }
-}
-
-fn read(path: &Path) -> Result<String, ConfigError> {
+/// Reads a configuration file as text.
+pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let file = path.display().to_string();
-    if path.extension().is_none_or(|ext| ext != "toml") {
-        return Err(ConfigError::Grammar { file });
-    }
     let failed = |error: std::io::Error| ConfigError::Read { file: file.clone(), why: error };
     let length = std::fs::metadata(path).map_err(failed)?.len();
     if length > CONFIG_FILE_BYTES_MAX {
@@ -32,77 +24,86 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(failed)
 }
 
-/// Puts the settings of a TOML text into `config`; `file` is its name in errors.
-pub(super) fn apply_text(
-    file: &str,
-    text: &str,
-    config: &mut Config,
-    errors: &mut Vec<ConfigError>,
-) {
+/// Puts the settings of a TOML text into `draft`; `file` is its name in errors.
+pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
     let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+    let fault = |offset, why| ConfigError::File { file: file.into(), line: line(offset), why };
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
         Err(error) => {
             let offset = error.span().map_or(0, |span| span.start);
-            errors.push(ConfigError::File {
-                file: file.into(),
-                line: line(offset),
-                why: error.message().trim().replace('\n', ", "),
-            });
+            let why = error.message().trim().replace('\n', ", ");
+            draft.errors.push(fault(offset, why));
             return;
         }
     };
-    walk("", &table, config, &mut |offset, why| {
-        errors.push(ConfigError::File { file: file.into(), line: line(offset), why });
-    });
+    let mut walk = Walk { draft, faults: Vec::new(), vhosts: Vec::new() };
+    walk.table("", None, &table);
+    // What the vhosts inherit is known only now, wherever in the file it stands.
+    for (name, offset, inner) in std::mem::take(&mut walk.vhosts) {
+        match walk.draft.name_vhost(&name) {
+            Ok(()) => walk.table("vhost", Some(&name), inner),
+            Err(why) => walk.faults.push((offset, why)),
+        }
+    }
     // The parser sorts keys; people read from the top.
-    errors.sort_by_key(|error| match error {
-        ConfigError::File { line, .. } => *line,
-        _ => 0,
-    });
+    walk.faults.sort();
+    let faults = walk.faults;
+    draft.errors.extend(faults.into_iter().map(|(offset, why)| fault(offset, why)));
 }
 
-fn walk(
-    prefix: &str,
-    table: &DeTable<'_>,
-    config: &mut Config,
-    fail: &mut dyn FnMut(usize, String),
-) {
-    for (key, value) in table {
-        let path = match prefix {
-            "" => key.get_ref().to_string(),
-            _ => format!("{prefix}.{}", key.get_ref()),
-        };
-        let row = rows().find(|row| row.path == path);
-        let section = SECTIONS.iter().any(|section| section.path == path);
-        match (row, value.get_ref()) {
-            (Some(row), value_read) => {
-                if let Err(why) = row.set(config, &Raw::from_toml(value_read)) {
-                    fail(value.span().start, why);
+/// What is on the way through a file.
+struct Walk<'d, 't> {
+    draft: &'d mut Draft,
+    /// Where in the text, and what.
+    faults: Vec<(usize, String)>,
+    /// Tables of named vhosts.
+    vhosts: Vec<(String, usize, &'t DeTable<'t>)>,
+}
+
+impl<'t> Walk<'_, 't> {
+    /// Takes a table at `prefix`, of a vhost of its own name if there is one.
+    fn table(&mut self, prefix: &str, vhost: Option<&str>, table: &'t DeTable<'t>) {
+        for (key, value) in table {
+            let path = match prefix {
+                "" => key.get_ref().to_string(),
+                _ => format!("{prefix}.{}", key.get_ref()),
+            };
+            let at = key.span().start;
+            let row = rows().find(|row| row.path == path);
+            let section = SECTIONS.iter().any(|section| section.path == path);
+            match (row, value.get_ref()) {
+                (Some(row), read) => {
+                    if let Err(why) = self.draft.set(row, vhost, &Raw::from_toml(read)) {
+                        self.faults.push((value.span().start, why));
+                    }
                 }
-            }
-            (None, DeValue::Table(inner)) if section => walk(&path, inner, config, fail),
-            (None, _) if section => {
-                fail(key.span().start, format!("{path} is a table: write [{path}]"));
-            }
-            (None, DeValue::Table(inner)) if !inner.is_empty() && known_below(&path) => {
-                // Name the settings themselves: a whole table is not what is missing.
-                for key in inner.keys() {
-                    fail(key.span().start, unknown(&format!("{path}.{}", key.get_ref())));
+                (None, DeValue::Table(inner)) if section => self.table(&path, vhost, inner),
+                (None, _) if section => {
+                    self.faults.push((at, format!("{path} is a table: write [{path}]")));
                 }
+                (None, DeValue::Table(inner)) if !inner.is_empty() && is_known(&path) => {
+                    // Name the settings themselves: a whole table is not what is missing.
+                    for key in inner.keys() {
+                        let path = format!("{path}.{}", key.get_ref());
+                        self.faults.push((key.span().start, unknown(&path)));
+                    }
+                }
+                (None, DeValue::Table(inner)) if prefix == "vhost" && vhost.is_none() => {
+                    match classify(key.get_ref()) {
+                        Key::Name => self.vhosts.push((key.get_ref().to_string(), at, inner)),
+                        Key::Mistake(why) => self.faults.push((at, why)),
+                    }
+                }
+                (None, _) => self.faults.push((at, unknown(&path))),
             }
-            (None, _) => fail(key.span().start, unknown(&path)),
         }
     }
 }
 
-fn known_below(path: &str) -> bool {
-    known_path(&format!("{path}.enabled"))
-}
-
 /// What to say about a path without a row.
 pub(super) fn unknown(path: &str) -> String {
-    if known_path(path) {
+    if is_known(path) {
         return format!("{path} is a setting of SRS that this version does not have yet");
     }
     let sections = SECTIONS.iter().map(|section| section.path).filter(|path| !path.is_empty());
@@ -120,9 +121,9 @@ mod tests {
     use crate::config::{MediaMemory, MwLatency};
 
     fn errors(text: &str) -> Vec<String> {
-        let mut errors = Vec::new();
-        apply_text("x.toml", text, &mut Config::default(), &mut errors);
-        errors.iter().map(|error| error.to_string()).collect()
+        let mut draft = Draft::default();
+        apply_text("x.toml", text, &mut draft);
+        draft.errors.iter().map(|error| error.to_string()).collect()
     }
 
     #[test]
@@ -137,10 +138,10 @@ mod tests {
             [vhost.publish]
             hold = 0.5
         "#;
-        let mut config = Config::default();
-        let mut errors = Vec::new();
-        apply_text("x.toml", text, &mut config, &mut errors);
-        assert!(errors.is_empty(), "{errors:?}");
+        let mut draft = Draft::default();
+        apply_text("x.toml", text, &mut draft);
+        assert!(draft.errors.is_empty(), "{:?}", draft.errors);
+        let config = draft.config;
         assert_eq!(config.listen.len(), 2);
         assert_eq!(config.media_memory, MediaMemory::Bytes(512_000_000));
         assert_eq!(config.http_server.listen[0].port(), 80);
@@ -201,7 +202,6 @@ mod tests {
     #[test]
     fn files_that_cannot_be_used_say_why() {
         let failed = |path: &str| read(Path::new(path)).unwrap_err().to_string();
-        assert!(failed("srs.conf").contains("does not read SRS's own grammar yet"));
         assert!(failed("/nonexistent.toml").contains("cannot read /nonexistent.toml"));
     }
 }

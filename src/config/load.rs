@@ -2,9 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::env::{CONFIG_FILE, ENV_ONLY};
+use super::row::{Raw, Row};
+use super::vhosts::{Key, classify};
 use super::{Config, Environment, check, file, rows};
 use crate::limits::CONFIG_ERRORS_SHOWN;
 
@@ -19,6 +21,21 @@ pub struct Sources {
     pub set: Vec<String>,
     /// The environment variables, read with `-e` only.
     pub environment: Environment,
+}
+
+impl Sources {
+    /// The file they name.
+    fn file(&self) -> Option<PathBuf> {
+        self.environment.var(CONFIG_FILE).map(PathBuf::from).or_else(|| self.file.clone())
+    }
+
+    /// Rewrites the file's path, so that it can be found from another directory.
+    pub(super) fn resolve(&mut self, absolute: impl Fn(&Path) -> PathBuf) {
+        if let Some(file) = self.file() {
+            self.file = Some(absolute(&file));
+            self.environment.forget(CONFIG_FILE);
+        }
+    }
 }
 
 /// A configuration that passed every check.
@@ -111,41 +128,100 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
+/// A configuration while its sources are read, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    pub config: Config,
+    pub warnings: Vec<String>,
+    pub errors: Vec<ConfigError>,
+}
+
+impl Draft {
+    /// Puts a written value where it belongs: into one vhost when it is named, else into what
+    /// stands at the row's path.
+    pub fn set(&mut self, row: &Row, vhost: Option<&str>, raw: &Raw) -> Result<(), String> {
+        let value = row.value(raw)?;
+        match (vhost, row.of_vhost) {
+            (Some(name), Some(of)) => {
+                let Config { vhost, vhosts, .. } = &mut self.config;
+                let named = vhosts.named(name, vhost);
+                (of.apply)(named.map_err(|why| format!("vhost {name:?} {why}"))?, value);
+            }
+            _ => (row.apply)(&mut self.config, value),
+        }
+        Ok(())
+    }
+
+    /// The same for a source that stands over the file: what it says about vhosts holds for all
+    /// of them, whatever the file says about each.
+    pub fn set_everywhere(&mut self, row: &Row, raw: &Raw) -> Result<(), String> {
+        let value = row.value(raw)?;
+        if let Some(of) = row.of_vhost {
+            for vhost in self.config.vhosts.values_mut() {
+                (of.apply)(vhost, value.clone());
+            }
+        }
+        (row.apply)(&mut self.config, value);
+        Ok(())
+    }
+
+    /// Makes a vhost of this name with the values that hold for vhosts so far.
+    pub fn name_vhost(&mut self, name: &str) -> Result<(), String> {
+        let Config { vhost, vhosts, .. } = &mut self.config;
+        vhosts.named(name, vhost).map(drop).map_err(|why| format!("vhost {name:?} {why}"))
+    }
+
+    fn finish(mut self, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
+        // Rules across settings only mean something when each of them could be read.
+        if self.errors.is_empty() {
+            check::check(&self.config, &mut self.warnings, &mut self.errors);
+        }
+        match self.errors.is_empty() {
+            true => Ok(Loaded { config: self.config, file, warnings: self.warnings }),
+            false => Err(ConfigErrors(self.errors)),
+        }
+    }
+}
+
 /// Reads and checks a configuration.
 ///
 /// # Errors
 /// Everything that is wrong with it, so that one run shows all there is to mend.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
-    let mut config = Config::default();
-    let mut warnings = Vec::new();
-    let mut errors = Vec::new();
+    let mut draft = Draft::default();
     let environment = &sources.environment;
     let env = sources.env || environment.var(ENV_ONLY).is_some();
     if env {
-        Environment::defaults(&mut config);
+        Environment::defaults(&mut draft.config);
     }
-    let file = environment.var(CONFIG_FILE).map(PathBuf::from).or_else(|| sources.file.clone());
+    let file = sources.file();
     if let Some(file) = &file {
-        file::apply(file, &mut config, &mut errors);
-    }
-    if env {
-        environment.apply(&mut config, &mut warnings, &mut errors);
-    } else {
-        warnings.extend(environment.unread());
-    }
-    for text in &sources.set {
-        if let Err(why) = set(text, &mut config) {
-            errors.push(ConfigError::Set { text: text.clone(), why });
+        match file::read(file) {
+            Ok(text) if is_srs(file) => {
+                let file = file.display().to_string();
+                let _ = text;
+                draft.errors.push(ConfigError::Grammar { file });
+            }
+            Ok(text) => file::apply_text(&file.display().to_string(), &text, &mut draft),
+            Err(error) => draft.errors.push(error),
         }
     }
-    // Rules across settings only mean something when each of them could be read.
-    if errors.is_empty() {
-        check::check(&config, &mut warnings, &mut errors);
+    if env {
+        environment.apply(&mut draft);
+    } else {
+        draft.warnings.extend(environment.unread());
     }
-    match errors.is_empty() {
-        true => Ok(Loaded { config, file, warnings }),
-        false => Err(ConfigErrors(errors)),
+    for text in &sources.set {
+        if let Err(why) = set(text, &mut draft) {
+            draft.errors.push(ConfigError::Set { text: text.clone(), why });
+        }
     }
+    draft.finish(file)
+}
+
+/// True when a file is in SRS's grammar, by its name.
+fn is_srs(path: &Path) -> bool {
+    path.extension().is_none_or(|ext| ext != "toml")
 }
 
 /// Reads and checks the text of a TOML file on top of the defaults; `name` is the file's name in
@@ -154,28 +230,32 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
 /// # Errors
 /// As [`load`].
 pub fn load_text(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
-    let mut config = Config::default();
-    let mut warnings = Vec::new();
-    let mut errors = Vec::new();
-    file::apply_text(name, text, &mut config, &mut errors);
-    if errors.is_empty() {
-        check::check(&config, &mut warnings, &mut errors);
-    }
-    match errors.is_empty() {
-        true => Ok(Loaded { config, file: None, warnings }),
-        false => Err(ConfigErrors(errors)),
-    }
+    let mut draft = Draft::default();
+    file::apply_text(name, text, &mut draft);
+    draft.finish(None)
 }
 
-fn set(text: &str, config: &mut Config) -> Result<(), String> {
+fn set(text: &str, draft: &mut Draft) -> Result<(), String> {
     let Some((path, value)) = text.split_once('=') else {
         return Err("write it as key=value, for example --set shards=1".into());
     };
     let path = path.trim();
-    let Some(row) = rows().find(|row| row.path == path) else {
-        return Err(file::unknown(path));
-    };
-    row.set(config, &row.kind.raw_from_text(value))
+    if let Some(row) = rows().find(|row| row.path == path) {
+        return draft.set_everywhere(row, &row.kind.raw_from_text(value));
+    }
+    // vhost."a.com".play.gop_cache, with or without quotes around the name.
+    let inside = path.strip_prefix("vhost.").unwrap_or_default();
+    let of_vhosts = rows().filter(|row| row.of_vhost.is_some());
+    let fits = of_vhosts.filter_map(|row| {
+        let name = inside.strip_suffix(&row.path["vhost".len()..])?;
+        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
+        matches!(classify(name), Key::Name).then_some((row, name))
+    });
+    // Names have dots: the shortest name is meant.
+    match fits.min_by_key(|(_, name)| name.len()) {
+        Some((row, name)) => draft.set(row, Some(name), &row.kind.raw_from_text(value)),
+        None => Err(file::unknown(path)),
+    }
 }
 
 #[cfg(test)]
@@ -205,6 +285,8 @@ mod tests {
             "http_server.crossdomain=off",
             "vhost.play.time_jitter=full",
             "vhost.play.queue_length=500ms",
+            "vhost.\"a.com\".play.queue_length=1",
+            "vhost.b.com.chunk_size=4096",
             "log.level=\"warn\"",
             "work_dir=123",
             "pid=",
@@ -218,6 +300,9 @@ mod tests {
         assert!(!config.http_server.crossdomain);
         assert_eq!(config.vhost.play.time_jitter, TimeJitter::Full);
         assert_eq!(config.vhost.play.queue_length.as_millis(), 500);
+        assert_eq!(config.vhost("a.com").play.queue_length.as_millis(), 1000);
+        assert_eq!(config.vhost("b.com").play.queue_length.as_millis(), 500);
+        assert_eq!(config.vhost("b.com").chunk_size, 4096);
         assert_eq!(config.log.level, LogLevel::Warn);
         assert_eq!(config.work_dir, PathBuf::from("123"));
     }

@@ -7,42 +7,31 @@
 use std::time::Duration;
 
 mod check;
+mod directives;
 mod doc;
 mod env;
 mod file;
 mod load;
 mod machine;
+mod reload;
 mod row;
 mod settings;
 mod suggest;
 mod types;
+mod vhosts;
 
-pub use doc::{reference, to_json, to_toml};
+pub use doc::{reference, to_json, to_short_toml, to_toml};
 pub use env::Environment;
 pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load, load_text};
 
 pub use machine::{Memory, fit_connections, raise_open_files};
+pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
     Config, HttpApi, HttpApiAuth, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
-
-/// The name of the vhost that serves every name without a vhost of its own.
-pub const DEFAULT_VHOST: &str = "__defaultVhost__";
-
-impl Config {
-    /// The vhost that serves `name`. There is one for all names until vhosts can be listed.
-    pub fn vhost(&self, _name: &str) -> &Vhost {
-        &self.vhost
-    }
-
-    /// The vhost that a host name or `vhost=` parameter selects: its own where there is one,
-    /// otherwise the default vhost.
-    pub fn vhost_name(&self, _name: &str) -> &'static str {
-        DEFAULT_VHOST
-    }
-}
+pub use vhosts::{DEFAULT_VHOST, Vhosts};
 
 /// The merged-write rule of a vhost's players, with `min_latency` taken into account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

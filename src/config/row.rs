@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Config;
 use super::types::{
     ListenAddr, MediaMemory, MwLatency, Words, parse_bytes, parse_time, show_bytes, show_time,
 };
+use super::{Config, Vhost};
 use crate::limits::SETTING_SECONDS_MAX;
 
 /// One setting.
@@ -26,6 +26,15 @@ pub struct Row {
     pub reload: Reload,
     pub(super) show: fn(&Config) -> Value,
     pub(super) apply: fn(&mut Config, Value),
+    /// The same on one vhost, for settings that each vhost can have its own value of.
+    pub(super) of_vhost: Option<OfVhost>,
+}
+
+/// How a row below `vhost` is read from and put into one vhost.
+#[derive(Clone, Copy)]
+pub(super) struct OfVhost {
+    pub show: fn(&Vhost) -> Value,
+    pub apply: fn(&mut Vhost, Value),
 }
 
 /// A table of the configuration file with its rows, in file order.
@@ -89,6 +98,12 @@ pub enum Kind {
     Path,
     /// A list of `port`, `ip:port` or `[ip6]:port`.
     Listen,
+    /// A list of texts without blanks, such as URLs. Blanks separate them in one text, and in SRS's
+    /// grammar they are the words of one directive.
+    Words,
+    /// A list of texts that may have blanks, such as rules. In SRS's grammar each of them is a
+    /// directive of its own that may be repeated.
+    Lines,
 }
 
 /// The unit of a time that is written as a bare number.
@@ -121,6 +136,7 @@ pub(super) enum Value {
     Text(String),
     Word(&'static str),
     Listen(Vec<ListenAddr>),
+    Texts(Vec<String>),
 }
 
 impl Kind {
@@ -169,6 +185,9 @@ impl Kind {
                 false => Ok(Value::Text(text.clone())),
             },
             (Kind::Listen, Raw::Int(_) | Raw::Text(_) | Raw::List(_)) => listen(raw),
+            (Kind::Words | Kind::Lines, Raw::Text(_) | Raw::List(_)) => {
+                texts(raw, matches!(self, Kind::Words)).map_or_else(wrong, Ok)
+            }
             _ => wrong(),
         }
     }
@@ -197,6 +216,8 @@ impl Kind {
             Kind::Text => "a text".into(),
             Kind::Path => "a path".into(),
             Kind::Listen => "a port, an \"ip:port\", or a list of them".into(),
+            Kind::Words => "a text or a list of texts without blanks".into(),
+            Kind::Lines => "a text or a list of texts".into(),
         }
     }
 
@@ -211,6 +232,7 @@ impl Kind {
             Kind::Text => "text",
             Kind::Path => "path",
             Kind::Listen => "addresses",
+            Kind::Words | Kind::Lines => "texts",
         }
     }
 
@@ -238,6 +260,28 @@ impl Kind {
             (_, None) => Raw::Text(text.into()),
         }
     }
+}
+
+/// The texts of a list, or of one text; `None` when there is something else among them. An empty
+/// text is no element, so that an empty value means an empty list.
+fn texts(raw: &Raw, words: bool) -> Option<Value> {
+    let mut list = Vec::new();
+    let items = match raw {
+        Raw::List(items) => items.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    for item in items {
+        match item {
+            Raw::Text(text) if text.contains('\0') => return None,
+            Raw::Text(text) if words => {
+                list.extend(text.split_ascii_whitespace().map(str::to_string));
+            }
+            Raw::Text(text) => list.push(text.trim().to_string()),
+            _ => return None,
+        }
+    }
+    list.retain(|text| !text.is_empty());
+    Some(Value::Texts(list))
 }
 
 /// Blanks separate several addresses in one text, as in SRS's environment lists.
@@ -313,10 +357,20 @@ impl Raw {
 }
 
 impl Row {
-    /// The row's value in `config`, as TOML text.
+    /// The row's value in `config`, as TOML text. For a setting of vhosts, the value that vhosts
+    /// have unless they have their own.
     pub fn toml(&self, config: &Config) -> String {
+        self.value_toml((self.show)(config))
+    }
+
+    /// The row's value on one vhost as TOML text; `None` when vhosts do not have the setting.
+    pub fn vhost_toml(&self, vhost: &Vhost) -> Option<String> {
+        self.of_vhost.map(|of| self.value_toml((of.show)(vhost)))
+    }
+
+    fn value_toml(&self, value: Value) -> String {
         let quoted = |text: &str| toml::Value::String(text.into()).to_string();
-        match (self.show)(config) {
+        match value {
             Value::Bool(on) => on.to_string(),
             Value::Int(n) => n.to_string(),
             Value::Bytes(n) => match show_bytes(n) {
@@ -328,6 +382,10 @@ impl Row {
             Value::Word(word) => quoted(word),
             Value::Listen(list) => {
                 let items: Vec<_> = list.iter().map(|a| quoted(&a.to_string())).collect();
+                format!("[{}]", items.join(", "))
+            }
+            Value::Texts(list) => {
+                let items: Vec<_> = list.iter().map(|text| quoted(text)).collect();
                 format!("[{}]", items.join(", "))
             }
         }
@@ -343,11 +401,16 @@ impl Row {
         }
     }
 
-    /// Checks a written value and puts it into `config`. The error names the setting.
-    pub(super) fn set(&self, config: &mut Config, raw: &Raw) -> Result<(), String> {
-        let value = self.kind.check(raw).map_err(|why| format!("{} {why}", self.path))?;
-        (self.apply)(config, value);
-        Ok(())
+    /// Checks a written value. The error names the setting.
+    pub(super) fn value(&self, raw: &Raw) -> Result<Value, String> {
+        self.kind.check(raw).map_err(|why| format!("{} {why}", self.path))
+    }
+
+    /// True when the value must not stand in a log.
+    pub fn is_secret(&self) -> bool {
+        let key = self.path.rsplit('.').next().unwrap_or(self.path);
+        let words = ["password", "passphrase", "secret", "token", "keys"];
+        words.iter().any(|word| key.contains(word))
     }
 }
 
@@ -394,6 +457,7 @@ field!(String: Value::Text(text) => text, this => Value::Text(this.clone()));
 field!(PathBuf: Value::Text(text) => text.into(),
     this => Value::Text(this.to_string_lossy().into_owned()));
 field!(Vec<ListenAddr>: Value::Listen(list) => list, this => Value::Listen(this.clone()));
+field!(Vec<String>: Value::Texts(list) => list, this => Value::Texts(this.clone()));
 
 impl Field for MwLatency {
     fn from_value(value: Value) -> Self {
@@ -493,6 +557,7 @@ macro_rules! settings {
                             *settings!(@mut config $path $field) =
                                 $crate::config::row::Field::from_value(value);
                         },
+                        of_vhost: settings!(@of_vhost $path $field),
                     },
                 )+],
             },
@@ -506,6 +571,15 @@ macro_rules! settings {
     (@path [$($seg:ident).+] $field:ident) => {
         concat!($(stringify!($seg), ".",)+ stringify!($field))
     };
+    (@of_vhost [vhost $(.$seg:ident)*] $field:ident) => {
+        Some($crate::config::row::OfVhost {
+            show: |vhost| $crate::config::row::Field::to_value(&vhost$(.$seg)*.$field),
+            apply: |vhost, value| {
+                vhost$(.$seg)*.$field = $crate::config::row::Field::from_value(value);
+            },
+        })
+    };
+    (@of_vhost $path:tt $field:ident) => { None };
     (@ref $config:ident [$($seg:ident).*] $field:ident) => { &$config$(.$seg)*.$field };
     (@mut $config:ident [$($seg:ident).*] $field:ident) => { &mut $config$(.$seg)*.$field };
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::row::{Kind, TimeUnit, settings};
 use super::types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
+use super::vhosts::Vhosts;
 use crate::limits;
 
 const PREFER_TRUE: Kind = Kind::Bool { prefer: true };
@@ -37,8 +38,10 @@ settings! {
         http_server: HttpServer,
         /// The HTTP API.
         http_api: HttpApi,
-        /// The default vhost; read it through [`Config::vhost`].
+        /// What holds for vhosts that say nothing else; read it through [`Config::vhost`].
         vhost: Vhost,
+        /// The vhosts that have a name of their own.
+        vhosts: Vhosts,
         ---
         /// RTMP addresses. A bare port means all addresses, IPv6 and IPv4.
         listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen,
@@ -150,16 +153,18 @@ settings! {
     HttpApiAuth at [http_api.auth] {
         ---
         /// Ask for a name and a password below `/api/`.
-        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_API_AUTH_ENABLED"], Restart;
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_API_AUTH_ENABLED"], Live;
         ---
         /// The name.
-        username: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_USERNAME"], Restart;
+        username: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_USERNAME"], Live;
         ---
         /// The password. There is no default one: with `enabled` it has to be set.
-        password: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_PASSWORD"], Restart;
+        password: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_PASSWORD"], Live;
     }
 
-    /// The default vhost: what holds for every stream.
+    /// What holds for every stream. A vhost of its own has the same settings as
+    /// [vhost."its.name"], with the values given here where it has none;
+    /// [vhost."__defaultVhost__"] is the vhost of all names without one.
     Vhost at [vhost] {
         /// Players.
         play: Play,
@@ -167,6 +172,9 @@ settings! {
         publish: Publish,
         /// Live streams over HTTP.
         http_remux: HttpRemux,
+        ---
+        /// Serve this vhost. When it is off, whoever asks for it is refused.
+        enabled: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_ENABLED"], Live;
         ---
         /// RTMP chunk size towards peers. A small one costs time on both sides.
         chunk_size: u32 = "60000",

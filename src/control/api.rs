@@ -13,11 +13,11 @@ use axum::routing::get;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use crate::config::Config;
+use crate::config::Current;
 use crate::version;
 
 /// Serves the API on a listener that is bound already. Ends with the control thread.
-pub async fn serve(listener: std::net::TcpListener, config: Arc<Config>) {
+pub async fn serve(listener: std::net::TcpListener, config: Arc<Current>) {
     let addr = listener.local_addr().ok();
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
@@ -38,7 +38,7 @@ pub fn bind(addr: SocketAddr) -> std::io::Result<std::net::TcpListener> {
     Ok(listener)
 }
 
-fn router(config: Arc<Config>) -> Router {
+fn router(config: Arc<Current>) -> Router {
     Router::new()
         .route("/", get(|| async { json(ROOT) }))
         .route("/api/", get(|| async { json(API) }))
@@ -69,7 +69,8 @@ async fn not_found() -> Response {
 }
 
 /// HTTP Basic authentication of everything below `/api/`, as in SRS.
-async fn authorize(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
+async fn authorize(State(config): State<Arc<Current>>, request: Request, next: Next) -> Response {
+    let config = config.load();
     let auth = &config.http_api.auth;
     let protected = auth.enabled && request.uri().path().contains("/api/");
     if protected {

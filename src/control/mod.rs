@@ -3,5 +3,6 @@
 
 pub mod api;
 pub mod demo;
+pub mod reload;
 pub mod serve;
 pub mod summary;

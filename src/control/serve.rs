@@ -10,14 +10,16 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uring::{Arena, ArenaOptions, Driver, ListenOptions, Ring, RingOptions, ZeroCopy};
 
-use crate::config::{self, Config, ListenAddr, Switch};
+use crate::config::{self, Config, Current, ListenAddr, Switch};
 use crate::hub::Counters;
 use crate::limits;
+use crate::log::LogHandle;
 use crate::remux::{Clients, Registry};
 use crate::shard::gate::Gate;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
 
 use super::api;
+use super::reload::Reloader;
 use super::summary::Summary;
 
 /// Why serving could not start, or ended.
@@ -68,8 +70,10 @@ pub struct Handle {
     pub clients: Arc<Clients>,
     /// Connections now.
     pub gate: Arc<Gate>,
-    /// The configuration.
-    pub config: Arc<Config>,
+    /// The configuration in force.
+    pub config: Arc<Current>,
+    /// Reads the configuration anew.
+    pub reloader: Reloader<<Ring as Driver>::Waker>,
 }
 
 /// Serves until a signal says otherwise. `ready` is called when every listener accepts.
@@ -77,17 +81,12 @@ pub struct Handle {
 /// # Errors
 /// Nothing could be started, or a shard failed.
 pub fn serve(
-    config: Config,
-    reopen_log: impl Fn() + 'static,
+    current: Arc<Current>,
+    log: LogHandle,
     ready: impl FnOnce(&Handle),
 ) -> Result<(), ServeError> {
-    let config = Arc::new(config);
+    let config = current.load();
     uring::probe()?;
-    let open_files = config::raise_open_files();
-    let (max_connections, note) = config::fit_connections(config.max_connections, open_files);
-    if let Some(note) = note {
-        tracing::warn!("{note}");
-    }
     let addresses = addresses(&config)?;
     let api = api_listeners(&config)?;
     let arena = arena(&config)?;
@@ -100,16 +99,17 @@ pub fn serve(
         counters: (0..shards).map(|_| Arc::default()).collect(),
         clients: Arc::new(Clients::new(shards)),
         gate: Arc::default(),
-        config: config.clone(),
+        config: current.clone(),
+        reloader: Reloader::new(current.clone(), post.clone(), log.clone()),
     };
     let shared = Shared {
         config: config.clone(),
+        current,
         streams: handle.streams.clone(),
         arena,
         clients: handle.clients.clone(),
         gate: handle.gate.clone(),
         quiet: Arc::default(),
-        max_connections,
         post,
     };
     let (started, starts) = mpsc::channel();
@@ -141,7 +141,7 @@ pub fn serve(
     tracing::info!(
         version = crate::version::VERSION,
         shards,
-        max_connections,
+        max_connections = config.max_connections,
         media_memory = handle.arena.stats().limit,
         "serving {}",
         describe(&addresses)
@@ -151,7 +151,7 @@ pub fn serve(
         for listener in api {
             tokio::task::spawn(api::serve(listener, handle.config.clone()));
         }
-        watch(handle, ends, reopen_log).await
+        watch(handle, ends, log).await
     })?;
     for thread in threads {
         // A shard that panicked has reported itself already.
@@ -166,7 +166,7 @@ type Ended = (usize, Result<(), ServeError>);
 async fn watch(
     handle: Handle,
     mut ends: tokio::sync::mpsc::Receiver<Ended>,
-    reopen_log: impl Fn(),
+    log: LogHandle,
 ) -> Result<(), ServeError> {
     let on = |kind| signal(kind).map_err(|why| ServeError::System("cannot watch signals", why));
     let mut interrupt: Signal = on(SignalKind::interrupt())?;
@@ -176,34 +176,34 @@ async fn watch(
     let mut hangup = on(SignalKind::hangup())?;
     let mut upgrade = on(SignalKind::user_defined2())?;
     let mut summary = Summary::new(&handle);
-    let interval = handle.config.summary_interval;
     let mut running = handle.counters.len();
-    let mut next_summary = Instant::now() + interval;
+    let mut last_summary = Instant::now();
     let mut drain_step: Option<(Instant, DrainStep)> = None;
     loop {
-        let summary_in = next_summary.saturating_duration_since(Instant::now());
+        let config = handle.config.load();
+        let interval = config.summary_interval;
+        let summary_in = interval.saturating_sub(last_summary.elapsed());
         let drain_in = drain_step.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         tokio::select! {
             _ = interrupt.recv() => stop(&handle, "SIGINT"),
             _ = terminate.recv() => stop(&handle, "SIGTERM"),
             _ = quit.recv() => {
-                let wait = handle.config.grace_start_wait;
+                let wait = config.grace_start_wait;
                 tracing::info!(?wait, "SIGQUIT: no more connections after this wait");
                 drain_step.get_or_insert((Instant::now() + wait, DrainStep::CloseListeners));
             }
-            _ = reopen.recv() => reopen_log(),
-            _ = hangup.recv() => {
-                tracing::warn!("SIGHUP: this version reads its configuration at start only");
-            }
+            _ = reopen.recv() => log.reopen(),
+            // What is wrong has been logged.
+            _ = hangup.recv() => drop(handle.reloader.reload("SIGHUP")),
             _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
             () = tokio::time::sleep(summary_in), if !interval.is_zero() => {
                 summary.log(&handle);
-                next_summary += interval;
+                last_summary += interval;
             }
             () = tokio::time::sleep(drain_in.unwrap_or_default()), if drain_in.is_some() => {
                 drain_step = match drain_step {
                     Some((_, DrainStep::CloseListeners)) => {
-                        let limit = handle.config.grace_drain_limit;
+                        let limit = config.grace_drain_limit;
                         tracing::info!(?limit, "listeners closed; players may finish");
                         handle.post.tell_all(&Letter::Drain);
                         Some((Instant::now() + limit, DrainStep::Stop))
@@ -231,7 +231,7 @@ async fn watch(
     }
     summary.log(&handle);
     if drain_step.is_some() {
-        tokio::time::sleep(handle.config.grace_final_wait).await;
+        tokio::time::sleep(handle.config.load().grace_final_wait).await;
     }
     tracing::info!("stopped");
     Ok(())

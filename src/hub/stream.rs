@@ -139,6 +139,8 @@ pub struct Stream<W> {
     followers: AtomicU64,
     players: AtomicU32,
     tracks: ArcSwapOption<Tracks>,
+    /// RTMP chunk size, bytes; 0: not settled.
+    chunk_size: AtomicU32,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -157,6 +159,16 @@ impl<W> Stream<W> {
             followers: AtomicU64::new(0),
             players: AtomicU32::new(0),
             tracks: ArcSwapOption::empty(),
+            chunk_size: AtomicU32::new(0),
+        }
+    }
+
+    /// The RTMP chunk size of the stream's log. Who asks first settles it by what it `wanted`;
+    /// it stays for as long as the stream does, because players read what is written already.
+    pub fn chunk_size(&self, wanted: u32) -> u32 {
+        match self.chunk_size.compare_exchange(0, wanted, AcqRel, Acquire) {
+            Ok(_) => wanted,
+            Err(settled) => settled,
         }
     }
 

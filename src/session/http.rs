@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{DEFAULT_VHOST, TimeJitter};
+use crate::config::TimeJitter;
 use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
 use crate::media::name::StreamName;
@@ -13,7 +13,7 @@ use crate::proto::http::{self, Method, Request, ResponseHead};
 use crate::proto::ws;
 
 use super::listing;
-use super::mount::Mount;
+use super::mount;
 use super::{Closing, Env, Play, SessionId, Wish};
 
 /// One HTTP connection.
@@ -197,17 +197,12 @@ impl HttpSession {
 
     /// The stream a path names; `None` when no mount serves the path.
     fn stream_name(&self, env: &Env<'_>, request: &Request) -> Option<Result<StreamName, Closing>> {
-        let vhost = env.config.vhost(DEFAULT_VHOST);
-        if !vhost.http_remux.enabled {
-            return None;
-        }
-        let mount = Mount::parse(&vhost.http_remux.mount)?;
-        let (app, stream) = mount.matches(&request.path)?;
         // SRS: the vhost by `?vhost=`, `?domain=`, else the host name; unknown ones are default.
         let vhost = request.param("vhost").or_else(|| request.param("domain"));
         let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
-        let vhost = vhost.unwrap_or(&host);
-        let name = StreamName::new(env.config.vhost_name(vhost), app, stream);
+        let asked = vhost.unwrap_or(&host);
+        let (vhost, app, stream) = mount::find(env.config, asked, &request.path)?;
+        let name = StreamName::new(vhost, app, stream);
         Some(name.map_err(|error| Closing::because(Reason::StreamName, error)))
     }
 

@@ -1,5 +1,7 @@
 //! Mounts: which URL path is which stream, by a template such as `[vhost]/[app]/[stream].flv`.
 
+use crate::config::{Config, Vhost};
+
 /// A parsed template. `[vhost]` may only lead; the path begins at the first slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
@@ -29,9 +31,46 @@ impl Mount {
     }
 }
 
+/// The vhost that serves `path` to who asks for the vhost `asked`, with app and stream: the one
+/// of that name, else one whose mount is for every host (SRS: it begins with a slash).
+pub fn find<'a>(
+    config: &'a Config,
+    asked: &str,
+    path: &'a str,
+) -> Option<(&'a str, &'a str, &'a str)> {
+    let serves = |vhost: &'a Vhost| {
+        let live = vhost.enabled && vhost.http_remux.enabled;
+        live.then(|| Mount::parse(&vhost.http_remux.mount)?.matches(path)).flatten()
+    };
+    if let Some((app, stream)) = serves(config.vhost(asked)) {
+        return Some((config.vhost_name(asked), app, stream));
+    }
+    let for_all = config.vhosts.iter().filter(|(_, v)| v.http_remux.mount.starts_with('/'));
+    for_all.into_iter().find_map(|(name, vhost)| {
+        let (app, stream) = serves(vhost)?;
+        Some((name, app, stream))
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Mount;
+    use super::*;
+    use crate::config::load_text;
+
+    #[test]
+    fn vhosts_have_mounts_of_their_own() {
+        let text = "[vhost.\"a.com\".http_remux]\nmount = \"[vhost]/a/[app]/[stream].flv\"\n\
+            [vhost.\"b.com\".http_remux]\nmount = \"/b/[app]/[stream].flv\"\n\
+            [vhost.\"c.com\"]\nenabled = false\n";
+        let config = load_text("x.toml", text).unwrap().config;
+        let found = |asked, path| find(&config, asked, path);
+        assert_eq!(found("a.com", "/a/live/s.flv"), Some(("a.com", "live", "s")));
+        assert_eq!(found("x.com", "/live/s.flv"), Some(("__defaultVhost__", "live", "s")));
+        assert_eq!(found("c.com", "/live/s.flv"), None);
+        // For every host, even one with a vhost of its own.
+        assert_eq!(found("a.com", "/b/live/s.flv"), Some(("b.com", "live", "s")));
+        assert_eq!(found("a.com", "/live/s.flv"), None);
+    }
 
     #[test]
     fn templates() {

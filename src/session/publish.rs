@@ -44,7 +44,7 @@ impl Publisher {
             .map_err(|busy| Closing::because(Reason::StreamBusy, busy))?;
         let vhost = env.config.vhost(name.vhost());
         let options = LiveOptions {
-            chunk_size: vhost.chunk_size,
+            chunk_size: stream.chunk_size(vhost.chunk_size),
             gop: GopLimits {
                 enabled: vhost.play.gop_cache,
                 messages: vhost.play.gop_cache_max_frames,

@@ -99,6 +99,11 @@ impl RtmpSession {
                 Event::Connect(connect) => {
                     // Debug form: a peer must not be able to write lines of its own.
                     tracing::info!(id = %self.id, tc_url = ?connect.tc_url, "connect");
+                    // A vhost that is named with the stream only is not known yet.
+                    if let Ok(url) = Url::parse(&connect.tc_url, "") {
+                        let vhost = env.config.vhost(&url.vhost);
+                        self.server.use_windows(vhost.in_ack_size, vhost.out_ack_size);
+                    }
                     Ok(())
                 }
                 Event::Publish(request) => self.publish(env, &request),
@@ -184,6 +189,7 @@ impl RtmpSession {
             .open(&name)
             .map_err(|error| Closing::because(Reason::StreamsLimit, error))?;
         let vhost = env.config.vhost(name.vhost());
+        self.server.use_chunk_size(stream.chunk_size(vhost.chunk_size));
         self.server.accept_play();
         self.role = Role::Player;
         env.wishes.push(Wish::Play(Play {
@@ -211,6 +217,10 @@ impl RtmpSession {
         let tc_url = self.server.connect().map_or("", |connect| connect.tc_url.as_str());
         let url = Url::parse(tc_url, stream)
             .map_err(|error| Closing::because(Reason::StreamName, error))?;
+        if !config.vhost(&url.vhost).enabled {
+            let detail = format!("no vhost serves {:?}", url.vhost);
+            return Err(Closing::because(Reason::VhostUnknown, detail));
+        }
         let name = url
             .name(config.vhost_name(&url.vhost))
             .map_err(|error| Closing::because(Reason::StreamName, error))?;

@@ -23,6 +23,8 @@ pub enum Letter {
     Wanted(StreamId),
     /// Close what this peer has open.
     Kick(SocketAddr),
+    /// The configuration has been exchanged.
+    Reloaded,
     /// Accept no more connections; end when the last one is gone.
     Drain,
     /// Close everything and end.

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 
 use uring::{Arena, Conn, Driver, Event, Listener};
 
-use crate::config::Config;
+use crate::config::{Config, Current};
 use crate::hub::{ClientKind, Counters, Format, NewClient, Reason, StreamId, Urls};
 use crate::limits;
 use crate::remux::{Client, Clients, Registry, Stream};
@@ -44,8 +44,10 @@ pub enum Service {
 /// What all shards of a process share.
 #[derive(Debug)]
 pub struct Shared<W> {
-    /// The configuration.
+    /// The configuration that a shard goes by; each has its own handle.
     pub config: Arc<Config>,
+    /// The configuration in force. Shards are told by a letter when it has been exchanged.
+    pub current: Arc<Current>,
     /// The table of streams.
     pub streams: Arc<Registry>,
     /// Media memory.
@@ -56,8 +58,6 @@ pub struct Shared<W> {
     pub gate: Arc<Gate>,
     /// Which lines about peers' faults are written.
     pub quiet: Arc<Quiet>,
-    /// Most connections, as the open-file limit allows.
-    pub max_connections: u32,
     /// Letters.
     pub post: Post<W>,
 }
@@ -66,12 +66,12 @@ impl<W: Clone> Clone for Shared<W> {
     fn clone(&self) -> Self {
         Shared {
             config: self.config.clone(),
+            current: self.current.clone(),
             streams: self.streams.clone(),
             arena: self.arena.clone(),
             clients: self.clients.clone(),
             gate: self.gate.clone(),
             quiet: self.quiet.clone(),
-            max_connections: self.max_connections,
             post: self.post.clone(),
         }
     }
@@ -407,7 +407,8 @@ impl<D: Driver> Shard<D> {
         let has_out = !session.out.is_empty();
         let reply = std::mem::take(&mut session.reply);
         let in_flight = std::mem::take(&mut session.sending);
-        let chunk_size = self.shared.config.vhost(play.stream.name.vhost()).chunk_size;
+        let vhost = self.shared.config.vhost(play.stream.name.vhost());
+        let chunk_size = play.stream.chunk_size(vhost.chunk_size);
         let route = self.routes.of(local, peer.ip());
         let Play { stream, kind, urls, format, head, rebase, duration_ms } = play;
         let Some(client) = self.join(conn, stream.clone(), kind, urls) else { return };
@@ -679,7 +680,7 @@ impl<D: Driver> Shard<D> {
         let service = self.listeners.iter().find(|(l, _)| *l == listener).map(|(_, s)| *s);
         let admitted = self.shared.gate.enter(
             peer.ip(),
-            self.shared.max_connections,
+            config.max_connections,
             config.max_connections_per_address,
         );
         if let Err(reason) = admitted {

@@ -192,11 +192,13 @@ impl<D: Driver> Shard<D> {
                 Letter::Touched(id) => self.mark_due(id),
                 Letter::Wanted(id) => self.open_wanted(id),
                 Letter::Kick(peer) => self.kick(peer),
+                Letter::Reloaded => self.take_configuration(),
                 Letter::Drain => self.drain(),
                 Letter::Stop => self.stop(),
             }
         }
         if self.shared.post.mailbox(self.index).take_missed() {
+            self.take_configuration();
             for index in 0..self.follows.len() {
                 self.mark_follow_due(index as u32);
             }
@@ -205,6 +207,11 @@ impl<D: Driver> Shard<D> {
                 self.open_wanted(id);
             }
         }
+    }
+
+    /// What begins from here on follows the configuration in force.
+    fn take_configuration(&mut self) {
+        self.shared.config = self.shared.current.load();
     }
 
     fn mark_due(&mut self, id: crate::hub::StreamId) {

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use uring::sim::{Faults, SimDriver, SimWaker, SimWorld};
 use uring::{Arena, ArenaOptions, Driver, ListenOptions};
 
-use crate::config::{Config, DEFAULT_VHOST};
+use crate::config::{Config, Current, DEFAULT_VHOST};
 use crate::hub::{Counters, Reason};
 use crate::media::name::StreamName;
 use crate::remux::{Clients, Registry};
@@ -61,14 +61,15 @@ impl Server {
             .expect("address space");
         world.lend_arena(&arena);
         let post = Post::new(shards);
+        let current = Arc::new(Current::fixed(Config { max_connections: 10_000, ..config }));
         let shared = Shared {
-            config: Arc::new(config),
+            config: current.load(),
+            current,
             streams: Arc::new(Registry::default()),
             arena: arena.clone(),
             clients: Arc::new(Clients::new(shards)),
             gate: Arc::new(Gate::default()),
             quiet: Arc::default(),
-            max_connections: 10_000,
             post: post.clone(),
         };
         let clocks = Clocks { wall_ms: || 1_700_000_000_000, thread_cpu_ns: || CPU_NS.get() };

@@ -75,6 +75,11 @@ impl Link {
         self.chunk_size = chunk_size;
     }
 
+    /// Acknowledges by this window in bytes until the peer asks for another.
+    pub(super) fn set_ack_window(&mut self, window: u32) {
+        self.ack_window = window;
+    }
+
     /// Asks the peer to acknowledge every so many bytes.
     pub(super) fn write_window(&mut self, window: u32) {
         chunk::write_control(&mut self.output, type_id::WINDOW_ACK_SIZE, &window.to_be_bytes());

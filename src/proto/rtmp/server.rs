@@ -301,6 +301,30 @@ impl Server {
         self.play_started();
     }
 
+    /// Sends in chunks of that many bytes from here on, and says so when that is new. What plays a
+    /// stream has to use the chunk size that the stream's log is written in.
+    pub fn use_chunk_size(&mut self, bytes: u32) {
+        if self.options.chunk_size != bytes {
+            self.options.chunk_size = bytes;
+            self.link.set_chunk_size(bytes);
+        }
+    }
+
+    /// Acknowledges by the window `in_ack_size` until the peer asks for another, and asks the peer
+    /// to acknowledge by `out_ack_size`, when these differ from what the connection began with.
+    pub fn use_windows(&mut self, in_ack_size: u32, out_ack_size: u32) {
+        if self.options.in_ack_size != in_ack_size {
+            self.options.in_ack_size = in_ack_size;
+            self.link.set_ack_window(in_ack_size);
+        }
+        if self.options.out_ack_size != out_ack_size {
+            self.options.out_ack_size = out_ack_size;
+            if out_ack_size > 0 {
+                self.link.write_window(out_ack_size);
+            }
+        }
+    }
+
     /// Sends the client elsewhere (SRS: RTMP 302) instead of accepting; then wait a moment for it
     /// to go, and close. `url` names the stream, `tc_url` its app.
     pub fn redirect(&mut self, url: &str, tc_url: &str) {

@@ -1,0 +1,53 @@
+//! Reload: by signal, by the API, by a changed file; the same for all of them.
+
+use std::sync::Arc;
+
+use crate::config::{ConfigErrors, Current, Reloaded};
+use crate::log::LogHandle;
+use crate::shard::{Letter, Post};
+
+/// Exchanges the configuration and tells everybody who keeps parts of it.
+#[derive(Clone, Debug)]
+pub struct Reloader<W> {
+    current: Arc<Current>,
+    post: Post<W>,
+    log: LogHandle,
+}
+
+impl<W: uring::Wake> Reloader<W> {
+    /// For these shards and this log.
+    pub fn new(current: Arc<Current>, post: Post<W>, log: LogHandle) -> Reloader<W> {
+        Reloader { current, post, log }
+    }
+
+    /// Reads the configuration anew; `cause` says in the log who wants it. Connections go on. It
+    /// reads a file, and so takes as long as the disk does.
+    ///
+    /// # Errors
+    /// What is wrong with the new configuration, each of it logged. Nothing has changed.
+    pub fn reload(&self, cause: &str) -> Result<Reloaded, ConfigErrors> {
+        let reloaded = match self.current.reload() {
+            Ok(reloaded) => reloaded,
+            Err(errors) => {
+                for line in errors.to_string().lines() {
+                    tracing::error!(cause, "configuration not reloaded: {line}");
+                }
+                return Err(errors);
+            }
+        };
+        self.log.set_level(self.current.load().log.level);
+        self.post.tell_all(&Letter::Reloaded);
+        for warning in &reloaded.warnings {
+            tracing::warn!("{warning}");
+        }
+        for change in reloaded.applied() {
+            tracing::info!("configuration: {change}");
+        }
+        for path in reloaded.need_restart() {
+            tracing::warn!("configuration: {path} differs from the file and takes a restart");
+        }
+        let changes = reloaded.changes.len();
+        tracing::info!(cause, changes, "configuration reloaded");
+        Ok(reloaded)
+    }
+}
