@@ -394,6 +394,8 @@ impl<D: Driver> Shard<D> {
         }
         if waiting == 0 {
             follow.let_go_of_feed();
+            // The window was for the old feed; a new one has a GOP to send at once.
+            follow.flushed_at = 0;
         }
         for (conn, complete) in done {
             if complete {

@@ -123,6 +123,8 @@ pub struct Sent {
     pub needs: [Option<u32>; 2],
     /// When the server had read it, ns.
     pub accepted_at: Option<u64>,
+    /// When a healthy player has it at the latest, ns.
+    pub due_at: u64,
     /// Bytes of its payload.
     pub len: usize,
 }
@@ -147,7 +149,7 @@ pub struct Epoch {
 }
 
 /// All that was published to one stream.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ledger {
     pub sent: Vec<Sent>,
     pub epochs: Vec<Epoch>,
@@ -157,9 +159,35 @@ pub struct Ledger {
     headers: [Option<u32>; 2],
     seen_video: bool,
     resumed_before: u64,
+    link: Link,
+    /// When a healthy player has everything accepted so far at the latest, ns.
+    all_due_at: u64,
+}
+
+/// What the way from the server to a healthy player is good for: a message is there `delay` ns
+/// after the server had it, and its bytes and those before it take their time on top of that.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    /// Longest time from a message's arrival at the server to its first byte at a player, ns.
+    pub delay: u64,
+    /// Bytes per second.
+    pub rate: u64,
 }
 
 impl Ledger {
+    pub fn new(link: Link) -> Ledger {
+        Ledger {
+            sent: Vec::new(),
+            epochs: Vec::new(),
+            versions: HashMap::new(),
+            headers: [None; 2],
+            seen_video: false,
+            resumed_before: 0,
+            link,
+            all_due_at: 0,
+        }
+    }
+
     /// A publisher was told that it publishes. `count` and `resumed` are the server's.
     pub fn begin(&mut self, stream_id: u64, count: u64, resumed: u64) -> usize {
         let again = self.epochs.last().is_some_and(|e| e.stream_id == stream_id);
@@ -214,6 +242,7 @@ impl Ledger {
             hash: hash(payload),
             needs: [None; 2],
             accepted_at: None,
+            due_at: 0,
             len: payload.len(),
         });
     }
@@ -245,6 +274,7 @@ impl Ledger {
             hash: hash(payload),
             needs,
             accepted_at: None,
+            due_at: 0,
             len: payload.len(),
         });
     }
@@ -258,19 +288,20 @@ impl Ledger {
         let first = epoch.first;
         let upto = first + count.saturating_sub(epoch.counted_from) as usize;
         let upto = upto.min(self.sent.len());
-        // Backwards, because what was accepted before is a prefix.
-        for sent in self.sent[first..upto].iter_mut().rev() {
-            if sent.accepted_at.is_some() {
-                break;
-            }
+        let new = self.sent[first..upto].iter().rposition(|sent| sent.accepted_at.is_some());
+        let new = first + new.map_or(0, |last| last + 1);
+        for sent in &mut self.sent[new..upto.max(new)] {
             sent.accepted_at = Some(now);
+            let transfer = sent.len as u64 * 1_000_000_000 / self.link.rate;
+            self.all_due_at = self.all_due_at.max(now + self.link.delay) + transfer;
+            sent.due_at = self.all_due_at;
         }
     }
 
-    /// The last frame that players have to see of those that the server had at that time, ns. A
-    /// log may have ended before players were done with the one before; then it does not count.
-    pub fn last_frame(&self, at: u64) -> Option<usize> {
-        let there = |s: &Sent| s.is_for_players() && s.accepted_at.is_some_and(|a| a < at);
+    /// The last frame that players have to have seen at that time, ns. A log may have ended before
+    /// players were done with the one before; then it does not count.
+    pub fn last_frame(&self, now: u64) -> Option<usize> {
+        let there = |s: &Sent| s.is_for_players() && s.due_at < now;
         let last = self.sent.iter().rposition(there)?;
         let log = self.log_of(last);
         let of_log = |s: &&Sent| self.epochs[s.epoch].log == log;

@@ -6,14 +6,16 @@
 //! RINGCAST_SIM_SEED=17 cargo test --lib sim::seeds_a        one seed, with a log of its peers
 //! RINGCAST_SIM_TRACE=1 ...                                  and every event of every driver
 //! ```
-//! A failure names its seed. What a seed means is drawn in `plan`; what players may see is
-//! decided by the ledger in `media` and checked in `player`.
+//! A failure names its seed. What a seed means is drawn in `plan`; `scenes` has runs that are
+//! written down; what players may see is decided by the ledger in `media` and checked in
+//! `player`. `ci/planted.sh` shows which bugs this catches.
 
 mod media;
 mod plan;
 mod player;
 mod publisher;
 mod run;
+mod scenes;
 mod server;
 
 use plan::Plan;
@@ -82,6 +84,31 @@ fn seeds_d() {
 #[test]
 fn players_that_stall_cost_a_block_each() {
     run_plan(1, Plan::stalled_players(), false);
+}
+
+#[test]
+fn messages_reach_players_of_other_shards_at_once() {
+    run_plan(2, Plan::far_players(), false);
+}
+
+#[test]
+fn memory_waits_for_those_who_have_not_read_it() {
+    run_plan(3, Plan::unread_zero_copy(), false);
+}
+
+#[test]
+fn sends_go_on_behind_the_end_of_a_block() {
+    run_plan(4, Plan::merged_sends(), false);
+}
+
+#[test]
+fn blocks_are_filled_to_their_end() {
+    run_plan(5, Plan::full_blocks(), false);
+}
+
+#[test]
+fn players_that_fall_behind_finish_their_message() {
+    run_plan(6, Plan::lagging_players(), false);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uring::sim::{Faults, Random};
 
-use super::media::{AudioKind, VideoKind};
+use super::media::{AudioKind, Link, VideoKind};
 use super::player::{Leaving, Manner, Rules, Script};
 use super::publisher::{Ending, Stay};
 use super::server::Load;
@@ -12,6 +12,8 @@ use crate::config::{Config, MwLatency, Switch, TimeJitter};
 use crate::hub::Format;
 
 const MS: u64 = 1_000_000;
+/// About how many bytes per second of a stream are large frames, at most.
+const LARGE_RATE_MAX: u64 = 1_000_000;
 
 /// One publisher: its stream, and its stays.
 pub type Publishes = (usize, Vec<Stay>);
@@ -69,10 +71,12 @@ impl Plan {
         config.zero_copy = [Switch::Auto, Switch::On, Switch::On, Switch::Off][r.below(4) as usize];
         let load = [Load::Idle, Load::Idle, Load::Half, Load::Full][r.below(4) as usize];
 
-        let round_trip = 2 * faults.latency.max + faults.completion.max + faults.turn.max;
+        let mut round_trip = 2 * faults.latency.max + faults.completion.max + faults.turn.max;
+        // The turn that sees the completion and issues the next send, and the one that submits it.
+        round_trip += (2.0 * faults.stalled_turn * faults.stall.max as f64) as u64;
         let window = u64::from(faults.send_buffer.min(faults.receive_window));
         let per_second = window * 1_000 * MS / round_trip.max(1);
-        let ample = per_second >= 6_000_000;
+        let ample = per_second >= 5_000_000;
         let streams = 1 + r.below(2) as usize;
         let length_ms = 14_000 + r.below(8_000);
         let mut publishers = Vec::new();
@@ -88,17 +92,18 @@ impl Plan {
             let stream = r.below(streams as u64) as usize;
             players.push((stream, script(r, length_ms)));
         }
-        let mut delay_max = 40 * MS;
-        delay_max += 20
+        // Players look every 5 ms.
+        let mut delay = 15 * MS;
+        delay += 20
             * (faults.latency.max
                 + faults.completion.max
                 + faults.turn.max
                 + faults.wake.max
                 + if faults.no_buffers > 0.0 { faults.rearm.max } else { 0 });
         if faults.stalled_turn > 0.0 {
-            delay_max += 4 * faults.stall.max;
+            delay += 4 * faults.stall.max;
         }
-        delay_max += match vhost.play.mw_latency {
+        delay += match vhost.play.mw_latency {
             MwLatency::Fixed(window) => window.as_nanos() as u64,
             MwLatency::Adaptive if load == Load::Idle => 0,
             MwLatency::Adaptive => 350 * MS,
@@ -107,7 +112,7 @@ impl Plan {
             ample,
             resets: faults.reset > 0.0,
             refusals: faults.accept_failure > 0.0,
-            delay_max,
+            link: Link { delay, rate: (per_second / 2).clamp(1, 1 << 30) },
             rebased: vhost.play.time_jitter != TimeJitter::Off,
             memory_short,
             keyframe_starts: vhost.play.gop_cache && !memory_short && !short_gops,
@@ -125,60 +130,6 @@ impl Plan {
             rules,
             memory_max: None,
         }
-    }
-
-    /// A minute of one stream, 24 MB in its four formats, before players that read it and players
-    /// of every kind that do not.
-    pub fn stalled_players() -> Plan {
-        let mut plan = Plan::new(0);
-        plan.faults = Faults { send_buffer: 16 << 10, receive_window: 16 << 10, ..Faults::none() };
-        plan.config = Config::default();
-        plan.config.vhost.play.queue_length = Duration::from_secs(1);
-        plan.config.vhost.publish.hold = Duration::from_secs(1);
-        plan.shards = 2;
-        plan.load = Load::Idle;
-        plan.length_ms = 60_000;
-        plan.streams = 1;
-        let stay = Stay {
-            after_ms: 0,
-            for_ms: plan.length_ms,
-            video: Some(VideoKind::Avc),
-            audio: Some(AudioKind::Aac),
-            fps: 25,
-            gop: 25,
-            sizes: (20_000, 3_000),
-            large: None,
-            wire: 0,
-            change_headers: None,
-            repeat_headers: None,
-            burst_ms: 1,
-            chunk_size: 4_096,
-            ending: Ending::Close,
-            metadata: true,
-        };
-        plan.publishers = vec![(0, vec![stay])];
-        plan.players.clear();
-        let stalls = Manner::Stalls { at_ms: 2_000, for_ms: 50_000 };
-        let pauses = Manner::Pauses { at_ms: 2_000, for_ms: 50_000 };
-        let every = Format::ALL.map(|format| [(format, Manner::Healthy), (format, stalls)]);
-        let all = every.into_iter().flatten().chain([(Format::Rtmp, pauses)]);
-        for (format, manner) in all {
-            let leaving = Leaving::Close;
-            plan.players.push((0, Script { format, manner, join_ms: 100, stay_ms: None, leaving }));
-        }
-        plan.rules = Rules {
-            ample: true,
-            resets: false,
-            refusals: false,
-            delay_max: 40 * MS,
-            rebased: false,
-            memory_short: false,
-            keyframe_starts: true,
-        };
-        // Per format the GOP and what `queue_length` asks for, in blocks of half a second; a block
-        // for each player that stalls.
-        plan.memory_max = Some(4 << 20);
-        plan
     }
 }
 
@@ -212,15 +163,20 @@ fn stays(r: &mut Random, length_ms: u64, ample: bool) -> Vec<Stay> {
         let big = pick(r, &[1_000, 4_000, 20_000]) as usize;
         let large = [1 << 20, (1 << 20) + 77, 2_500_000, 70_000];
         let every = 1 + r.below(4);
+        let fps = pick(r, &[10, 25, 30]);
+        let gop = pick(r, &[1, 5, 20, 50]);
+        let large = (ample && r.below(5) == 0).then(|| pick(r, &large));
+        // All formats and players of a run together would take minutes for more.
+        let large = large.map(|len| (every.max(len * fps / gop / LARGE_RATE_MAX), len as usize));
         stays.push(Stay {
             after_ms,
             for_ms,
             video,
             audio,
-            fps: pick(r, &[10, 25, 30]),
-            gop: pick(r, &[1, 5, 20, 50]),
+            fps,
+            gop,
             sizes: (if ample { big } else { big / 4 }, 200 + r.below(1_500) as usize),
-            large: (ample && r.below(5) == 0).then(|| (every, pick(r, &large) as usize)),
+            large,
             wire: [0, 0, 5_000, 0x00ff_f000, 0x7fff_f000, 0xffff_f000][r.below(6) as usize],
             change_headers: (r.below(4) == 0).then(|| 20 + r.below(60)),
             repeat_headers: (r.below(4) == 0).then(|| 10 + r.below(60)),

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use uring::Ended;
 use uring::sim::{Peer, Random, SimWorld};
 
-use super::media::Ledger;
+use super::media::{Ledger, Link};
 use super::server::{HTTP, RTMP};
 use crate::hub::Format;
 use crate::media::Kind;
@@ -61,8 +61,8 @@ pub struct Rules {
     pub resets: bool,
     /// Connections may be turned away.
     pub refusals: bool,
-    /// Longest time from a message's arrival at the server to its arrival at a healthy player, ns.
-    pub delay_max: u64,
+    /// How fast a message is at a healthy player.
+    pub link: Link,
     /// Every player has its own time base.
     pub rebased: bool,
     /// Media memory may be used up: messages may be missing for everybody.
@@ -139,6 +139,10 @@ pub struct Player {
     /// Longest delay of a frame, ns.
     pub delay: u64,
     pub log: bool,
+}
+
+fn millis(ns: u64) -> f64 {
+    ns as f64 / MS as f64
 }
 
 impl Player {
@@ -589,8 +593,10 @@ impl Player {
             let delay = now - accepted;
             if self.is_healthy() {
                 self.delay = self.delay.max(delay);
-                if rules.ample && delay > rules.delay_max {
-                    self.fail(&format!("frame {index} took {} ms", delay / MS));
+                if rules.ample && now > sent.due_at {
+                    let due = sent.due_at.saturating_sub(accepted);
+                    let took = format!("{:.1} and not {:.1} ms", millis(delay), millis(due));
+                    self.fail(&format!("frame {index} took {took}"));
                 }
             }
         }

@@ -73,7 +73,7 @@ impl Run {
         Run {
             server,
             random: Random::new(seed ^ 0x7065_6572_7321),
-            ledgers: (0..plan.streams).map(|_| Ledger::default()).collect(),
+            ledgers: (0..plan.streams).map(|_| Ledger::new(plan.rules.link)).collect(),
             names,
             publishers,
             players,
@@ -130,14 +130,14 @@ impl Run {
             player.settle();
         }
         // Publishers stop in the middle of what they do, connections stay open.
-        let window = self.plan.rules.delay_max / MS;
+        let window = self.plan.rules.link.delay / MS;
         let mut publishers = std::mem::take(&mut self.publishers);
         self.step_for(500 + 2 * window);
         if self.plan.rules.ample && !self.plan.rules.memory_short {
             for player in self.players.iter().filter(|p| p.is_healthy() && p.is_playing()) {
                 // What a slow publisher still has on the way arrives until the end.
-                let before = self.server.world.now() - self.plan.rules.delay_max;
-                let last_frame = self.ledgers[player.stream].last_frame(before);
+                let now = self.server.world.now();
+                let last_frame = self.ledgers[player.stream].last_frame(now);
                 assert!(
                     player.last() >= last_frame,
                     "player {} has {:?} and not the last frame {last_frame:?}",

@@ -44,7 +44,13 @@ pub struct Server {
     post: Post<SimWaker>,
     shards: Vec<Shard<SimDriver>>,
     finished: Vec<bool>,
+    /// By shard: turns since the last one that had an event.
+    idle_turns: Vec<u32>,
 }
+
+/// Turns a shard may make one after the other without any event. Ticks and samples need 14 in a
+/// second, and no run is longer than two minutes.
+const IDLE_TURNS_MAX: u32 = 5_000;
 
 impl Server {
     pub fn new(
@@ -104,11 +110,15 @@ impl Server {
             gate: shared.gate,
             post,
             finished: vec![false; shards.len()],
+            idle_turns: vec![0; shards.len()],
             shards,
         }
     }
 
     /// Lets shards turn until `until` (ns), and calls `each` after every turn.
+    ///
+    /// # Panics
+    /// When a shard turns again and again and nothing happens: it spins.
     pub fn run(&mut self, until: u64, mut each: impl FnMut(&Server)) {
         while let Some(shard) = self.world.next_turn(until) {
             let permille = match self.load {
@@ -118,9 +128,14 @@ impl Server {
             };
             CPU_NS.set(self.world.now() / 1000 * permille);
             let index = shard as usize;
+            let events = self.world.trace_events();
             if self.shards[index].turn().expect("a simulated ring") == Flow::Finished {
                 self.finished[index] = true;
             }
+            let idle = &mut self.idle_turns[index];
+            *idle = if self.world.trace_events() == events { *idle + 1 } else { 0 };
+            let spins = *idle > IDLE_TURNS_MAX;
+            assert!(!spins, "shard {shard} spins at {} ns", self.world.now());
             each(self);
         }
     }
