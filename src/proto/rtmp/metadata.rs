@@ -45,6 +45,10 @@ fn rewrite_amf(payload: &[u8], server: &str, version: &str) -> Result<Vec<u8>, a
     reader.open_object()?;
     while let Some(key) = reader.property_key()? {
         let value = reader.skip()?;
+        // An object that the publisher did not end would swallow what is put behind it.
+        if reader.is_empty() && !is_ended(value) {
+            break;
+        }
         if !matches!(key, b"duration" | b"server" | b"server_version") {
             put::raw_key(&mut out, key);
             out.extend_from_slice(value);
@@ -58,6 +62,14 @@ fn rewrite_amf(payload: &[u8], server: &str, version: &str) -> Result<Vec<u8>, a
     Ok(out)
 }
 
+/// True when the value stops where it does by itself, and not because the bytes stop: reading
+/// it goes no further when an end of object follows.
+fn is_ended(value: &[u8]) -> bool {
+    let mut followed = value.to_vec();
+    put::end(&mut followed);
+    Reader::new(&followed).skip().is_ok_and(|read| read.len() == value.len())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -67,6 +79,28 @@ mod tests {
         let mut out = Vec::new();
         values.iter().for_each(|value| value.put(&mut out));
         out
+    }
+
+    #[test]
+    fn an_object_without_its_end_does_not_swallow_what_follows() {
+        let mut metadata = Vec::new();
+        put::string(&mut metadata, ON_METADATA);
+        put::object(&mut metadata);
+        put::key(&mut metadata, "width");
+        put::number(&mut metadata, 1280.0);
+        put::key(&mut metadata, "cut");
+        put::object(&mut metadata);
+        put::key(&mut metadata, "a");
+        put::number(&mut metadata, 1.0);
+        let rewritten = rewrite(&metadata, "s", "1").unwrap();
+        let expected = properties(&[
+            ("width", Value::Number(1280.0)),
+            ("server", Value::String("s".into())),
+            ("server_version", Value::String("1".into())),
+        ]);
+        let expected = [Value::String(ON_METADATA.into()), Value::Object(expected)];
+        assert_eq!(rewritten, encode(&expected));
+        assert_eq!(rewrite(&rewritten, "s", "1").unwrap(), rewritten);
     }
 
     fn properties(properties: &[(&str, Value)]) -> Object {
