@@ -92,6 +92,8 @@ reasons! {
     Kicked = "kicked",
     /// The accept failed (descriptors, memory).
     AcceptFailed = "accept_failed",
+    /// No descriptor was left for the connection: it was accepted and closed at once.
+    TurnedAway = "turned_away",
     /// A letter did not fit its mailbox; the receiver looked at everything instead.
     LetterMissed = "letter_missed",
     /// A bug in a session's code: the session was closed, the server went on.
@@ -179,7 +181,12 @@ impl Default for Counters {
 impl Counters {
     /// Counts one more of a reason.
     pub fn count(&self, reason: Reason) {
-        self.reasons[reason as usize].fetch_add(1, Relaxed);
+        self.count_many(reason, 1);
+    }
+
+    /// Counts a reason that came up `times` times.
+    pub fn count_many(&self, reason: Reason, times: u64) {
+        self.reasons[reason as usize].fetch_add(times, Relaxed);
     }
 
     /// How often a reason came up.

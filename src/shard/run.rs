@@ -123,8 +123,9 @@ impl<D: Driver> Shard<D> {
                     self.accepted(listener, conn, peer, local);
                 }
             }
-            Event::AcceptFailed { errno, .. } => {
+            Event::AcceptFailed { errno, turned_away, .. } => {
                 self.counters.count(Reason::AcceptFailed);
+                self.counters.count_many(Reason::TurnedAway, u64::from(turned_away));
                 let now = self.driver.now();
                 // It is tried again some times a second for as long as it takes.
                 if self.accept_warned_at.is_none_or(|at| now - at >= ACCEPT_WARNING_NS) {

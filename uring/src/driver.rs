@@ -189,6 +189,8 @@ pub enum Event {
         listener: Listener,
         /// Why.
         errno: Errno,
+        /// Connections that were taken and closed because no descriptor was left for them.
+        turned_away: u32,
     },
     /// An outgoing connection is up, or failed (then the owner still has to `close` it).
     Connected {

@@ -101,13 +101,14 @@ pub(crate) fn bound_unacknowledged(socket: &OwnedFd, time: Duration) {
     let _ = SockRef::from(socket).set_tcp_user_timeout(Some(time));
 }
 
-/// Accepts and closes up to `limit` waiting connections, so that their peers learn it now.
-/// The listener is non-blocking.
-pub(crate) fn turn_away(listener: &OwnedFd, limit: usize) {
-    for _ in 0..limit {
+/// Accepts and closes up to `limit` waiting connections, so that their peers learn it now, and
+/// says how many there were. The listener is non-blocking.
+pub(crate) fn turn_away(listener: &OwnedFd, limit: u32) -> u32 {
+    for turned_away in 0..limit {
         match rustix::net::accept_with(listener.as_fd(), rustix::net::SocketFlags::CLOEXEC) {
             Ok(socket) => drop(socket),
-            Err(_) => break,
+            Err(_) => return turned_away,
         }
     }
+    limit
 }

@@ -31,10 +31,12 @@ fn accept_survives_running_out_of_descriptors() {
     let listener = bench.ring.listen_on(socket.into()).expect("no descriptor is needed");
 
     let failed = bench.until("accept error", |event| match event {
-        Event::AcceptFailed { listener: other, errno } if *other == listener => Some(*errno),
+        Event::AcceptFailed { listener: other, errno, turned_away } if *other == listener => {
+            Some((*errno, *turned_away))
+        }
         _ => None,
     });
-    assert_eq!(failed, Errno(libc::EMFILE));
+    assert_eq!(failed, (Errno(libc::EMFILE), 5));
     // Those that waited learn it at once.
     for peer in &mut waiting {
         peer.set_read_timeout(Some(PATIENCE)).expect("a socket");

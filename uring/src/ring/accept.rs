@@ -13,7 +13,7 @@ use crate::ops::{Op, Token};
 /// How long a listener rests after an error that will not go away by itself.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Most connections turned away at once when there are no descriptors.
-const TURNED_AWAY_MAX: usize = 128;
+const TURNED_AWAY_MAX: u32 = 128;
 
 struct Door {
     /// None: closed.
@@ -50,12 +50,12 @@ impl Doors {
         self.doors.iter().filter(|door| door.armed).count()
     }
 
-    fn turn_away(&mut self, index: usize) {
+    fn turn_away(&mut self, index: usize) -> u32 {
         drop(self.spare.take());
-        if let Some(fd) = &self.doors[index].fd {
-            net::turn_away(fd, TURNED_AWAY_MAX);
-        }
+        let fd = self.doors[index].fd.as_ref();
+        let turned_away = fd.map_or(0, |fd| net::turn_away(fd, TURNED_AWAY_MAX));
         self.spare = spare();
+        turned_away
     }
 }
 
@@ -191,14 +191,16 @@ impl Ring {
         if transient {
             return;
         }
+        let mut turned_away = 0;
         if matches!(errno, libc::EMFILE | libc::ENFILE) {
-            self.doors.turn_away(index as usize);
+            turned_away = self.doors.turn_away(index as usize);
         }
         let door = &mut self.doors.doors[index as usize];
         if !door.armed && door.retry_at.is_none() {
             door.retry_at = Some(super::clock() + PAUSE.as_nanos() as u64);
             self.doors.resting += 1;
         }
-        events.push(Event::AcceptFailed { listener: Listener(index), errno: Errno(errno) });
+        let listener = Listener(index);
+        events.push(Event::AcceptFailed { listener, errno: Errno(errno), turned_away });
     }
 }

@@ -106,7 +106,7 @@ impl World {
         }
         if self.random.chance(self.faults.accept_failure) {
             let errno = Errno(libc::EMFILE);
-            self.complete(shard, Event::AcceptFailed { listener, errno }, None);
+            self.complete(shard, Event::AcceptFailed { listener, errno, turned_away: 0 }, None);
             if let Some(state) = self.shards.get_mut(&shard) {
                 state.stats.accept_errors += 1;
             }
