@@ -56,6 +56,14 @@ fn churn(server: &Server, app: &str, names: u32, cycles: u64, seconds: f64) {
     assert_eq!((publishers.starts, publishers.disconnects), (u64::from(names), 0));
 }
 
+/// Blocks of media memory in use, by the last summary line.
+fn blocks(server: &mut Server) -> u64 {
+    let lines = server.process_mut().lines();
+    let last = lines.iter().rev().find_map(|line| line.split(" blocks=").nth(1));
+    let number = last.and_then(|rest| rest.split(' ').next()).expect("a summary line");
+    number.parse().expect("a number")
+}
+
 /// Descriptors and resident megabytes when they have stopped to fall, after streams without
 /// anybody have been let go (a few seconds).
 fn settled(pid: u32) -> (u64, f64) {
@@ -79,7 +87,7 @@ fn settled(pid: u32) -> (u64, f64) {
 
 /// `warm` and `rounds` times `cycles` visits and `names` streams, each time with other names.
 fn back_at_baseline(warm: u32, rounds: u32, names: u32, cycles: u64, growth_max: f64) {
-    let mut server = Server::start(&["shards=2", "vhost.publish.hold=1"]);
+    let mut server = Server::start(&["shards=2", "vhost.publish.hold=1", "summary_interval=1"]);
     let pid = server.process_mut().id();
     let seconds = 120.0;
     // Buffers and tables that the server keeps for good are made by the first clients, and the
@@ -88,17 +96,20 @@ fn back_at_baseline(warm: u32, rounds: u32, names: u32, cycles: u64, growth_max:
         churn(&server, &format!("warm{round}"), names, cycles, seconds);
     }
     let (descriptors, rss) = settled(pid);
+    let blocks_before = blocks(&mut server);
     for round in 0..rounds {
         churn(&server, &format!("r{round}"), names, cycles, seconds);
     }
     let (descriptors_after, rss_after) = settled(pid);
+    let blocks_after = blocks(&mut server);
     println!(
         "{} cycles on {} names: descriptors {descriptors} -> {descriptors_after}, \
-         resident {rss:.1} -> {rss_after:.1} MB",
+         blocks {blocks_before} -> {blocks_after}, resident {rss:.1} -> {rss_after:.1} MB",
         u64::from(rounds) * cycles,
         rounds * names
     );
     assert_eq!(descriptors_after, descriptors, "descriptors");
+    assert_eq!((blocks_before, blocks_after), (0, 0), "blocks of streams that are gone");
     assert!(rss_after - rss < growth_max, "resident: {rss:.1} MB became {rss_after:.1} MB");
     server.stop();
 }
