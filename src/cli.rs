@@ -23,12 +23,15 @@ Examples:
   ringcast -t -c live.toml               test a configuration and exit
   SRS_LISTEN=1936 ringcast -e            read SRS_* variables; HTTP is off unless switched on
   ringcast doctor                        check kernel, limits and ports, with a fix for each
+  ringcast -c srs.conf                   serve with a configuration of SRS
+  ringcast import srs.conf > live.toml   write it as TOML
   ringcast config > all.toml             print every setting with its meaning
 
 Publish: ffmpeg -re -i in.mp4 -c copy -f flv rtmp://localhost/live/one
 Play:    ffplay rtmp://localhost/live/one   or   http://localhost:8080/live/one.flv
 
-Signals: TERM, INT stop at once; QUIT lets players finish; USR1 reopens the log file.
+Signals: TERM, INT stop at once; QUIT lets players finish; HUP reads the configuration anew;
+USR1 reopens the log file.
 Exit status: 0 done, 1 failed or wrong configuration, 2 wrong command line.";
 
 /// What the command line asks for.
@@ -56,6 +59,8 @@ pub enum Command {
     },
     /// Print the settings.
     Config(ConfigForm),
+    /// Print a configuration in SRS's grammar as TOML; the file is the sources' one.
+    Import,
 }
 
 /// How the settings are printed.
@@ -97,6 +102,10 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
             common.extend(more);
             Command::Doctor { json }
         }
+        Some(Sub::Import { file }) => {
+            common.config = Some(file);
+            Command::Import
+        }
         Some(Sub::Config { reference, json, common: more }) => {
             common.extend(more);
             Command::Config(match (reference, json) {
@@ -106,7 +115,8 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
             })
         }
     };
-    let sources = Sources { file: common.config, env: common.env, set: common.set, environment };
+    let (file, env, set) = (common.config, common.env, common.set);
+    let sources = Sources { file, env, set, environment, directory: None };
     Ok(Invocation { command, sources })
 }
 
@@ -133,7 +143,7 @@ struct Line {
 
 #[derive(Args, Default)]
 struct Common {
-    /// Configuration file (TOML)
+    /// Configuration file: TOML when its name ends in .toml, else SRS's grammar
     #[arg(short = 'c', long = "config", value_name = "FILE")]
     config: Option<PathBuf>,
 
@@ -170,6 +180,11 @@ enum Sub {
         json: bool,
         #[command(flatten)]
         common: Common,
+    },
+    /// Print a configuration in SRS's grammar as TOML
+    Import {
+        /// The file, for example /usr/local/srs/conf/srs.conf
+        file: PathBuf,
     },
     /// Print every setting with its meaning and its value
     Config {
@@ -208,6 +223,8 @@ mod tests {
         assert_eq!(form("config"), Command::Config(ConfigForm::Toml));
         assert_eq!(form("config --json"), Command::Config(ConfigForm::Json));
         assert_eq!(form("config --reference"), Command::Config(ConfigForm::Reference));
+        let import = parsed("import x.conf").unwrap();
+        assert_eq!((import.command, import.sources.file), (Command::Import, Some("x.conf".into())));
         let sources = parsed("-c a.toml --set a=1 --set b=2 -e").unwrap().sources;
         assert_eq!(sources.file, Some("a.toml".into()));
         assert_eq!(sources.set, ["a=1", "b=2"]);
@@ -223,7 +240,7 @@ mod tests {
 
     #[test]
     fn mistakes_have_the_usage_status() {
-        for line in ["--nothing", "-t demo", "config --json --reference", "-c", "serve"] {
+        for line in ["--nothing", "-t demo", "config --json --reference", "-c", "serve", "import"] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line}");
         }

@@ -45,6 +45,12 @@ pub const SETTING_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// Largest configuration file, in bytes; a longer one is refused unread.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// Deepest nesting of blocks in a configuration in SRS's grammar; more is an error.
+pub const SRS_BLOCKS_DEPTH_MAX: usize = 16;
+
+/// Most files of one configuration in SRS's grammar; one more is an error.
+pub const SRS_FILES_MAX: usize = 256;
+
 /// Most vhosts with a name of their own; one more is a configuration error.
 pub const CONFIG_VHOSTS_MAX: usize = 10_000;
 

@@ -21,14 +21,15 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let invocation = cli::parse();
+    if let (Command::Import, Some(file)) = (invocation.command, &invocation.sources.file) {
+        return match config::import(file) {
+            Ok(text) => print(&text),
+            Err(errors) => complain(&errors),
+        };
+    }
     let loaded = match config::load(&invocation.sources) {
         Ok(loaded) => loaded,
-        Err(errors) => {
-            for line in errors.to_string().lines() {
-                eprintln!("ringcast: {line}");
-            }
-            return ExitCode::from(cli::EXIT_FAILURE);
-        }
+        Err(errors) => return complain(&errors),
     };
     for warning in &loaded.warnings {
         eprintln!("ringcast: warning: {warning}");
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
     match invocation.command {
         Command::Serve => serve(loaded, invocation.sources, false),
         Command::Demo => serve(loaded, invocation.sources, true),
+        // Without its file, which the command line does not allow.
+        Command::Import => ExitCode::from(cli::EXIT_USAGE),
         Command::Test => print(&test_line(&loaded)),
         Command::Config(form) => print(&match form {
             ConfigForm::Toml => config::to_toml(&loaded.config),
@@ -110,6 +113,13 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
         Ok(()) => ExitCode::from(cli::EXIT_OK),
         Err(error) => fail(&error),
     }
+}
+
+fn complain(errors: &config::ConfigErrors) -> ExitCode {
+    for line in errors.to_string().lines() {
+        eprintln!("ringcast: {line}");
+    }
+    ExitCode::from(cli::EXIT_FAILURE)
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {

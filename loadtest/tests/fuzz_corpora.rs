@@ -221,6 +221,18 @@ mod seeds {
         out.push(("config", "dotted", b"vhost.publish.hold = 3.5\nlog.level = 'debug'\n".to_vec()));
         out.push(("config", "unknown", b"shard = 2\n[vhost]\nx = {a = [1,2]}\n".to_vec()));
         out.push(("config", "sizes", b"media_memory = \"512M\"\nlog.json = true\n".to_vec()));
+        let vhosts = "listen 1935 [::]:1936; # two\nvhost a.com {\n play { gop_cache off; \
+            mw_latency 100; }\n hls { enabled off; hls_fragment 5; }\n}\n\
+            vhost __defaultVhost__ { min_latency on; http_remux { enabled on; } }\n";
+        out.push(("srs_config", "vhosts", vhosts.as_bytes().to_vec()));
+        let old = "http_stream { enabled on; listen 80; }\nvhost x.y { gop_cache off; mr { \
+            enabled off; latency 350; } mode local; rtc { aac transcode; } }\n";
+        out.push(("srs_config", "old-names", old.as_bytes().to_vec()));
+        let quotes = "pid 'a b'; srs_log_file \"x'y\"; include none.conf;\n} { ;; 'open\n";
+        out.push(("srs_config", "quotes", quotes.as_bytes().to_vec()));
+        let missing = "srt_server { enabled on; }\nvhost v.w { hds { enabled on; } play { atc on; \
+            mw_latency 1e9x; } exec { enabled off; publish ./a -b [stream] >x; } }\n";
+        out.push(("srs_config", "missing", missing.as_bytes().to_vec()));
         out
     }
 

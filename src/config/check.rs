@@ -1,6 +1,6 @@
 //! Rules across settings: what each row cannot see alone.
 
-use super::{Config, ConfigError, ListenAddr, LogTank};
+use super::{Config, ConfigError, ListenAddr, LogTank, Vhost};
 
 /// Largest chunk size that old clients are known to cope with, in bytes.
 const CHUNK_SIZE_USUAL: u32 = 65_536;
@@ -10,11 +10,8 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
     for line in overlaps(config) {
         errors.push(ConfigError::Together(line));
     }
-    let mount = &config.vhost.http_remux.mount;
-    if let Some(why) = mount_error(mount) {
-        errors.push(ConfigError::Together(format!("vhost.http_remux.mount {mount:?} {why}")));
-    }
-    if config.vhost.http_remux.enabled && !config.http_server.enabled {
+    let live = |(_, vhost): (&str, &Vhost)| vhost.enabled && vhost.http_remux.enabled;
+    if !config.http_server.enabled && config.all_vhosts().any(live) {
         warnings.push(
             "vhost.http_remux.enabled has no effect while http_server.enabled is false".into(),
         );
@@ -34,10 +31,10 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
                 .into(),
         );
     }
-    if config.vhost.chunk_size > CHUNK_SIZE_USUAL {
+    let large = config.all_vhosts().map(|(_, vhost)| vhost.chunk_size).max().unwrap_or(0);
+    if large > CHUNK_SIZE_USUAL {
         warnings.push(format!(
-            "vhost.chunk_size {} is more than {CHUNK_SIZE_USUAL}; some players fail on that",
-            config.vhost.chunk_size
+            "vhost.chunk_size {large} is more than {CHUNK_SIZE_USUAL}; some players fail on that"
         ));
     }
 }
@@ -64,26 +61,8 @@ fn overlaps(config: &Config) -> Vec<String> {
     lines
 }
 
-/// Why a mount cannot be served; completes "mount …".
-fn mount_error(mount: &str) -> Option<&'static str> {
-    let path = mount.strip_prefix("[vhost]").unwrap_or(mount);
-    let one = |word| path.matches(word).count() == 1;
-    if !path.starts_with('/') {
-        Some("must begin with \"[vhost]/\" or \"/\"")
-    } else if !path.ends_with(".flv") {
-        Some("must end in .flv: this version serves no other container over HTTP")
-    } else if !one("[app]") || !one("[stream]") {
-        Some("must contain [app] and [stream] once each")
-    } else if path.contains(['?', '#', ' ']) {
-        Some("must be a plain URL path")
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::config::{Sources, load};
 
     fn with(set: &[&str]) -> Result<Vec<String>, String> {
@@ -103,17 +82,6 @@ mod tests {
         assert!(with(&["listen=[\"127.0.0.1:1935\", \"127.0.0.2:1935\"]"]).is_ok());
         let off = ["http_api.listen=8080", "http_api.enabled=false"];
         assert!(with(&off).is_ok());
-    }
-
-    #[test]
-    fn mounts_are_checked() {
-        for good in ["[vhost]/[app]/[stream].flv", "/[app]/[stream].flv", "/x/[app]/[stream].flv"] {
-            assert_eq!(mount_error(good), None, "{good}");
-        }
-        for bad in ["", "[app]/[stream].flv", "/[app]/[stream].ts", "/[app]/x.flv", "host/[app]"] {
-            assert!(mount_error(bad).is_some(), "{bad}");
-        }
-        assert!(with(&["vhost.http_remux.mount=/x"]).unwrap_err().contains("must end in .flv"));
     }
 
     #[test]

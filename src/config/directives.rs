@@ -4,8 +4,6 @@
 //! with a row of its path in the table is implemented; without one it is refused by name where it
 //! asks for something, so adding the row is all there is to do when a feature comes.
 
-#![allow(dead_code)] // The reader of the grammar comes with the next change.
-
 use std::sync::LazyLock;
 
 use super::{SECTIONS, rows};
@@ -44,11 +42,6 @@ impl Directive {
             "+" => vec![format!("SRS_{}", self.path.to_ascii_uppercase().replace('.', "_"))],
             names => names.split(',').map(String::from).collect(),
         }
-    }
-
-    /// The path of the settings table's row for it, if there is one.
-    pub fn row_path(&self) -> &'static str {
-        alias(self.path).unwrap_or(self.path)
     }
 }
 
@@ -312,7 +305,7 @@ const LIST: &str = "
     value vhost.publish.normal_timeout + 5000
     on vhost.publish.parse_sps +
     on vhost.publish.try_annexb_first +
-    value vhost.publish.kickoff_for_idle +
+    value vhost.publish.kickoff_for_idle + 0
     block vhost.cluster -
     value vhost.cluster.mode - local
     value vhost.cluster.origin -

@@ -7,7 +7,7 @@
 use super::load::Draft;
 use super::row::{Kind, Raw, Row};
 use super::suggest::nearest;
-use super::{Config, ConfigError, directives, rows};
+use super::{Config, ConfigError, directives, rows, srs};
 
 /// Set to anything, it means `-e`.
 pub(super) const ENV_ONLY: &str = "SRS_ENV_ONLY";
@@ -97,18 +97,8 @@ fn read(row: &Row, name: &str, text: &str, warnings: &mut Vec<String>) -> Raw {
             }
             Raw::Bool(if prefer { text != "off" } else { text == "on" })
         }
-        Kind::Choice(_) if name.ends_with("_LOG_LEVEL") => Raw::Text(old_level(text).into()),
+        Kind::Choice(_) if name.ends_with("_LOG_LEVEL") => Raw::Text(srs::old_level(text).into()),
         kind => kind.raw_from_text(text),
-    }
-}
-
-/// SRS's older level names, which are one step off the usual ones.
-fn old_level(text: &str) -> &str {
-    match text {
-        "verbose" => "trace",
-        "info" => "debug",
-        "trace" => "info",
-        other => other,
     }
 }
 

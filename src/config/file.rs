@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Puts the settings of a TOML text into `draft`; `file` is its name in errors.
-pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
+pub(super) fn apply_text<'t>(file: &str, text: &'t str, draft: &mut Draft) {
     let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let fault = |offset, why| ConfigError::File { file: file.into(), line: line(offset), why };
     let table = match DeTable::parse(text) {
@@ -37,7 +37,7 @@ pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
             return;
         }
     };
-    let mut walk = Walk { draft, faults: Vec::new(), vhosts: Vec::new() };
+    let mut walk = Walk { text, draft, faults: Vec::new(), vhosts: Vec::new() };
     walk.table("", None, &table);
     // What the vhosts inherit is known only now, wherever in the file it stands.
     for (name, offset, inner) in std::mem::take(&mut walk.vhosts) {
@@ -54,6 +54,7 @@ pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
 
 /// What is on the way through a file.
 struct Walk<'d, 't> {
+    text: &'t str,
     draft: &'d mut Draft,
     /// Where in the text, and what.
     faults: Vec<(usize, String)>,
@@ -90,7 +91,8 @@ impl<'t> Walk<'_, 't> {
                     }
                 }
                 (None, DeValue::Table(inner)) if prefix == "vhost" && vhost.is_none() => {
-                    match classify(key.get_ref()) {
+                    let quoted = self.text[at..].starts_with(['"', '\'']);
+                    match classify(key.get_ref(), quoted) {
                         Key::Name => self.vhosts.push((key.get_ref().to_string(), at, inner)),
                         Key::Mistake(why) => self.faults.push((at, why)),
                     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::env::{CONFIG_FILE, ENV_ONLY};
 use super::row::{Raw, Row};
 use super::vhosts::{Key, classify};
-use super::{Config, Environment, check, file, rows};
+use super::{Config, Environment, check, file, machine, rows, srs, to_short_toml};
 use crate::limits::CONFIG_ERRORS_SHOWN;
 
 /// Where a configuration comes from.
@@ -19,8 +19,11 @@ pub struct Sources {
     pub env: bool,
     /// `--set key=value`, in order; the last of a key counts.
     pub set: Vec<String>,
-    /// The environment variables, read with `-e` only.
+    /// The environment variables, read with `-e` and with a file in SRS's grammar.
     pub environment: Environment,
+    /// Where files that are included by others are looked for; by default the directory the
+    /// process is in.
+    pub directory: Option<PathBuf>,
 }
 
 impl Sources {
@@ -29,8 +32,10 @@ impl Sources {
         self.environment.var(CONFIG_FILE).map(PathBuf::from).or_else(|| self.file.clone())
     }
 
-    /// Rewrites the file's path, so that it can be found from another directory.
+    /// Rewrites paths, so that everything can be found from another directory.
     pub(super) fn resolve(&mut self, absolute: impl Fn(&Path) -> PathBuf) {
+        let directory = self.directory.take().unwrap_or_else(|| ".".into());
+        self.directory = Some(absolute(&directory));
         if let Some(file) = self.file() {
             self.file = Some(absolute(&file));
             self.environment.forget(CONFIG_FILE);
@@ -59,15 +64,6 @@ pub enum ConfigError {
         file: String,
         /// What the system said.
         why: io::Error,
-    },
-    /// The file is not TOML by its name.
-    #[error(
-        "{file} does not end in .toml, and this version does not read SRS's own grammar yet; \
-         write the settings as TOML (`ringcast config` prints all of them)"
-    )]
-    Grammar {
-        /// The file.
-        file: String,
     },
     /// The file is over the limit.
     #[error(
@@ -134,6 +130,8 @@ pub(super) struct Draft {
     pub config: Config,
     pub warnings: Vec<String>,
     pub errors: Vec<ConfigError>,
+    /// The process runs in a container.
+    pub in_container: bool,
 }
 
 impl Draft {
@@ -190,17 +188,23 @@ impl Draft {
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut draft = Draft::default();
     let environment = &sources.environment;
-    let env = sources.env || environment.var(ENV_ONLY).is_some();
-    if env {
+    let file = sources.file();
+    let srs = file.as_deref().is_some_and(srs::is_srs);
+    if srs {
+        srs::defaults(&mut draft.config);
+    }
+    let only_env = sources.env || environment.var(ENV_ONLY).is_some();
+    if only_env {
         Environment::defaults(&mut draft.config);
     }
-    let file = sources.file();
+    // SRS's rule for its own files: the environment always stands over them.
+    let env = only_env || srs;
     if let Some(file) = &file {
         match file::read(file) {
-            Ok(text) if is_srs(file) => {
-                let file = file.display().to_string();
-                let _ = text;
-                draft.errors.push(ConfigError::Grammar { file });
+            Ok(text) if srs => {
+                draft.in_container = machine::in_container();
+                let directory = sources.directory.as_deref().unwrap_or(Path::new(""));
+                srs::apply(&file.display().to_string(), &text, Some(directory), &mut draft);
             }
             Ok(text) => file::apply_text(&file.display().to_string(), &text, &mut draft),
             Err(error) => draft.errors.push(error),
@@ -219,20 +223,37 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     draft.finish(file)
 }
 
-/// True when a file is in SRS's grammar, by its name.
-fn is_srs(path: &Path) -> bool {
-    path.extension().is_none_or(|ext| ext != "toml")
-}
-
-/// Reads and checks the text of a TOML file on top of the defaults; `name` is the file's name in
-/// errors.
+/// Reads and checks the text of a file on top of the defaults; `name` is the file's name in errors
+/// and says which grammar it is in. Nothing can be included.
 ///
 /// # Errors
 /// As [`load`].
 pub fn load_text(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     let mut draft = Draft::default();
-    file::apply_text(name, text, &mut draft);
+    if srs::is_srs(Path::new(name)) {
+        srs::defaults(&mut draft.config);
+        srs::apply(name, text, None, &mut draft);
+    } else {
+        file::apply_text(name, text, &mut draft);
+    }
     draft.finish(None)
+}
+
+/// A configuration in SRS's grammar as TOML: what differs from ringcast's defaults, with what has no
+/// effect as comments. The environment does not count.
+///
+/// # Errors
+/// As [`load`].
+pub fn import(file: &Path) -> Result<String, ConfigErrors> {
+    let sources = Sources { file: Some(file.into()), ..Sources::default() };
+    let loaded = load(&sources)?;
+    let mut out = format!("# From {}, by `ringcast import`.\n", file.display());
+    for warning in &loaded.warnings {
+        out.push_str(&format!("# {warning}\n"));
+    }
+    out.push('\n');
+    out.push_str(&to_short_toml(&loaded.config));
+    Ok(out)
 }
 
 fn set(text: &str, draft: &mut Draft) -> Result<(), String> {
@@ -248,8 +269,9 @@ fn set(text: &str, draft: &mut Draft) -> Result<(), String> {
     let of_vhosts = rows().filter(|row| row.of_vhost.is_some());
     let fits = of_vhosts.filter_map(|row| {
         let name = inside.strip_suffix(&row.path["vhost".len()..])?;
-        let name = name.strip_prefix('"').and_then(|name| name.strip_suffix('"')).unwrap_or(name);
-        matches!(classify(name), Key::Name).then_some((row, name))
+        let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
+        let (quoted, name) = (inner.is_some(), inner.unwrap_or(name));
+        matches!(classify(name, quoted), Key::Name).then_some((row, name))
     });
     // Names have dots: the shortest name is meant.
     match fits.min_by_key(|(_, name)| name.len()) {
@@ -328,6 +350,7 @@ mod tests {
             env: true,
             set: vec!["listen=3".into()],
             environment: Environment::new(env.map(|(n, v)| (n.to_string(), v.to_string()))),
+            directory: None,
         };
         let config = load(&sources).unwrap().config;
         assert_eq!((config.shards, config.max_connections), (1, 20));

@@ -70,6 +70,12 @@ pub fn fit_connections(wanted: u32, open_files: u64) -> (u32, Option<String>) {
     (room as u32, Some(line))
 }
 
+/// True when the process runs in a container, by the marks that container engines leave.
+pub(super) fn in_container() -> bool {
+    ["/.dockerenv", "/run/.containerenv"].iter().any(|mark| Path::new(mark).exists())
+        || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+}
+
 /// A `kB` line of `/proc/meminfo`, in bytes.
 fn meminfo_bytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;

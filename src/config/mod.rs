@@ -16,13 +16,14 @@ mod machine;
 mod reload;
 mod row;
 mod settings;
+mod srs;
 mod suggest;
 mod types;
 mod vhosts;
 
 pub use doc::{reference, to_json, to_short_toml, to_toml};
 pub use env::Environment;
-pub use load::{ConfigError, ConfigErrors, Loaded, Sources, load, load_text};
+pub use load::{ConfigError, ConfigErrors, Loaded, Sources, import, load, load_text};
 
 pub use machine::{Memory, fit_connections, raise_open_files};
 pub use reload::{Change, Current, Reloaded};

@@ -98,6 +98,8 @@ pub enum Kind {
     Path,
     /// A list of `port`, `ip:port` or `[ip6]:port`.
     Listen,
+    /// A URL path with `[vhost]`, `[app]` and `[stream]` in it.
+    Mount,
     /// A list of texts without blanks, such as URLs. Blanks separate them in one text, and in SRS's
     /// grammar they are the words of one directive.
     Words,
@@ -184,6 +186,10 @@ impl Kind {
                 true => wrong(),
                 false => Ok(Value::Text(text.clone())),
             },
+            (Kind::Mount, Raw::Text(text)) => match mount_error(text) {
+                Some(why) => Err(format!("{text:?} {why}")),
+                None => Ok(Value::Text(text.clone())),
+            },
             (Kind::Listen, Raw::Int(_) | Raw::Text(_) | Raw::List(_)) => listen(raw),
             (Kind::Words | Kind::Lines, Raw::Text(_) | Raw::List(_)) => {
                 texts(raw, matches!(self, Kind::Words)).map_or_else(wrong, Ok)
@@ -216,6 +222,7 @@ impl Kind {
             Kind::Text => "a text".into(),
             Kind::Path => "a path".into(),
             Kind::Listen => "a port, an \"ip:port\", or a list of them".into(),
+            Kind::Mount => "a path with [app] and [stream]".into(),
             Kind::Words => "a text or a list of texts without blanks".into(),
             Kind::Lines => "a text or a list of texts".into(),
         }
@@ -231,6 +238,7 @@ impl Kind {
             Kind::Choice(_) => "choice",
             Kind::Text => "text",
             Kind::Path => "path",
+            Kind::Mount => "mount",
             Kind::Listen => "addresses",
             Kind::Words | Kind::Lines => "texts",
         }
@@ -255,10 +263,27 @@ impl Kind {
             (Kind::Bool { .. }, _) if text == "on" => Raw::Bool(true),
             (Kind::Bool { .. }, _) if text == "off" => Raw::Bool(false),
             (_, Some(Raw::Text(quoted))) => Raw::Text(quoted),
-            (Kind::Text | Kind::Path | Kind::Choice(_), _) => Raw::Text(text.into()),
+            (Kind::Text | Kind::Path | Kind::Mount | Kind::Choice(_), _) => Raw::Text(text.into()),
             (_, Some(raw)) => raw,
             (_, None) => Raw::Text(text.into()),
         }
+    }
+}
+
+/// Why a mount cannot be served; completes "mount …".
+fn mount_error(mount: &str) -> Option<&'static str> {
+    let path = mount.strip_prefix("[vhost]").unwrap_or(mount);
+    let one = |word| path.matches(word).count() == 1;
+    if !path.starts_with('/') {
+        Some("must begin with \"[vhost]/\" or \"/\"")
+    } else if !path.ends_with(".flv") {
+        Some("must end in .flv: this version serves no other container over HTTP")
+    } else if !one("[app]") || !one("[stream]") {
+        Some("must contain [app] and [stream] once each")
+    } else if path.contains(['?', '#', ' ']) {
+        Some("must be a plain URL path")
+    } else {
+        None
     }
 }
 
@@ -584,3 +609,37 @@ macro_rules! settings {
     (@mut $config:ident [$($seg:ident).*] $field:ident) => { &mut $config$(.$seg)*.$field };
 }
 pub(super) use settings;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mounts_are_checked() {
+        for good in ["[vhost]/[app]/[stream].flv", "/[app]/[stream].flv", "/x/[app]/[stream].flv"] {
+            assert_eq!(mount_error(good), None, "{good}");
+        }
+        for bad in ["", "[app]/[stream].flv", "/[app]/[stream].ts", "/[app]/x.flv", "host/[app]"] {
+            assert!(mount_error(bad).is_some(), "{bad}");
+        }
+        let why = Kind::Mount.check(&Raw::Text("/x".into())).unwrap_err();
+        assert!(why.contains("must end in .flv"), "{why}");
+    }
+
+    #[test]
+    fn lists_of_texts() {
+        let list = |kind: Kind, raw: &Raw| {
+            kind.check(raw).map(|value| match value {
+                Value::Texts(list) => list,
+                other => panic!("{other:?}"),
+            })
+        };
+        let two = Raw::List(vec![Raw::Text("a b".into()), Raw::Text(" c ".into())]);
+        assert_eq!(list(Kind::Words, &two).unwrap(), ["a", "b", "c"]);
+        assert_eq!(list(Kind::Lines, &two).unwrap(), ["a b", "c"]);
+        assert!(list(Kind::Lines, &Raw::Text(String::new())).unwrap().is_empty());
+        assert!(list(Kind::Words, &Raw::List(vec![Raw::Int(3)])).is_err());
+        let from_text = Kind::Words.raw_from_text("[\"x\", \"y\"]");
+        assert_eq!(list(Kind::Words, &from_text).unwrap(), ["x", "y"]);
+    }
+}

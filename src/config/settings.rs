@@ -266,7 +266,7 @@ settings! {
         enabled: bool = "true", PREFER_FALSE, ["SRS_VHOST_HTTP_REMUX_ENABLED"], Live;
         ---
         /// Where. The words [vhost], [app] and [stream] stand for the stream's own.
-        mount: String = r#""[vhost]/[app]/[stream].flv""#, Kind::Text,
+        mount: String = r#""[vhost]/[app]/[stream].flv""#, Kind::Mount,
             ["SRS_VHOST_HTTP_REMUX_MOUNT"], Live;
     }
 }

@@ -73,14 +73,17 @@ pub(super) enum Key {
     Mistake(String),
 }
 
-/// Tells the name of a vhost from a mistyped setting.
-pub(super) fn classify(key: &str) -> Key {
+/// Tells the name of a vhost from a mistyped setting. What is `quoted` is meant to be a name.
+pub(super) fn classify(key: &str, quoted: bool) -> Key {
     let path = format!("vhost.{key}");
     if directives::is_known(&path) {
         return Key::Mistake(super::file::unknown(&path));
     }
+    if SECTIONS.iter().any(|section| section.path == path) || rows().any(|row| row.path == path) {
+        return Key::Mistake(format!("{path} is a setting, and so no vhost can have that name"));
+    }
     // Names of hosts have dots or colons; settings do not.
-    if !key.contains(['.', ':']) && key != DEFAULT_VHOST {
+    if !quoted && !key.contains(['.', ':']) && key != DEFAULT_VHOST {
         let inside = SECTIONS.iter().map(|section| section.path).chain(rows().map(|row| row.path));
         let direct = inside.filter_map(|path| path.strip_prefix("vhost."));
         let direct = direct.filter(|path| !path.contains('.'));
@@ -151,6 +154,7 @@ mod tests {
         );
         assert!(why("[vhost.hls]\n[vhost.\"a.com\".hls]\nenabled = true").contains("x.toml:3: "));
         assert!(why("[vhost.\"a.com\"]\nchunk_siz = 1").contains("did you mean vhost.chunk_size?"));
+        assert!(load_text("x.toml", "[vhost.\"paly\"]\n").is_ok());
         assert!(why("[vhost.\"a/b\"]\n").contains("must be a host name"));
         assert!(why("[vhost]\nwhatever = 3").contains("unknown setting vhost.whatever"));
         assert!(why("[vhost.\"a.com\".x]\ny = 3").contains("unknown setting"));

@@ -24,6 +24,7 @@ pub const ALL: &[(&str, Run)] = &[
     ("metadata", rtmp::metadata),
     ("names", text::names),
     ("config", text::config),
+    ("srs_config", text::srs_config),
     ("flv", http::flv),
     ("http_request", http::request),
     ("http_response", http::response),

@@ -28,6 +28,20 @@ fn check(name: &StreamName) {
     }
 }
 
+/// A configuration file in SRS's grammar. What `ringcast import` makes of it means the same.
+pub fn srs_config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match config::load_text("fuzz.conf", text) {
+        Ok(loaded) => {
+            let imported = config::to_short_toml(&loaded.config);
+            let again = config::load_text("imported.toml", &imported);
+            let again = again.unwrap_or_else(|errors| panic!("{errors}\n{imported}"));
+            assert_eq!(config::to_toml(&loaded.config), config::to_toml(&again.config));
+        }
+        Err(errors) => assert!(!errors.0.is_empty() && !errors.to_string().is_empty()),
+    }
+}
+
 /// A configuration file.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
