@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
 }
 
 /// Puts the settings of a TOML text into `draft`; `file` is its name in errors.
-pub(super) fn apply_text<'t>(file: &str, text: &'t str, draft: &mut Draft) {
+pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
     let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
     let fault = |offset, why| ConfigError::File { file: file.into(), line: line(offset), why };
     let table = match DeTable::parse(text) {

@@ -239,8 +239,8 @@ pub fn load_text(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     draft.finish(None)
 }
 
-/// A configuration in SRS's grammar as TOML: what differs from ringcast's defaults, with what has no
-/// effect as comments. The environment does not count.
+/// A configuration in SRS's grammar as TOML: what differs from ringcast's defaults, with what has
+/// no effect as comments. The environment does not count.
 ///
 /// # Errors
 /// As [`load`].

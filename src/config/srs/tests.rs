@@ -183,7 +183,7 @@ fn what_is_switched_off_or_a_default_is_passed_over() {
            publish { kickoff_for_idle 0; }\n\
            transcode live/x { enabled off; ffmpeg ./f; engine e { enabled on; vcodec libx264;\n\
              vfilter { vf 'drawtext=x'; } perfile { re; anything at all; } } }\n\
-           ingest i { enabled off; input { type file; url ./a.flv; } engine { output rtmp://x; } }\n\
+          ingest i { enabled off; input { type file; url ./a.flv; } engine { output rtmp://x; } }\n\
          }\n\
          srt_server { enabled off; listen 10080; passphrase xxxxxxxxxxxxxxx; }\n\
          stream_caster { enabled off; caster flv; output rtmp://x; listen 8936; }\n\
