@@ -59,6 +59,9 @@ fn main() -> ExitCode {
 
 /// Serves until a signal. Every failure is one line that says what to do.
 fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
+    // Where the system gives huge pages to everybody (`always`), to this process it shall not;
+    // those for media memory are asked for by name.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let open_files = config::raise_open_files();
     let (_, note) = config::fit_connections(loaded.config.max_connections, open_files);
     let current = Arc::new(Current::new(loaded, sources, open_files));
