@@ -268,7 +268,13 @@ pub struct FeedWriter {
     start_time: i64,
     gop_messages: u32,
     gop_bytes: u64,
+    /// Looks at the feed as a reader on another thread could, right before each message.
+    #[cfg(test)]
+    pub(crate) before_append: Option<BeforeAppend>,
 }
+
+#[cfg(test)]
+type BeforeAppend = Box<dyn FnMut(&Arc<Feed>) + Send>;
 
 impl FeedWriter {
     /// Opens an empty feed.
@@ -298,6 +304,8 @@ impl FeedWriter {
             start_time: 0,
             gop_messages: 0,
             gop_bytes: 0,
+            #[cfg(test)]
+            before_append: None,
         }
     }
 
@@ -338,6 +346,10 @@ impl FeedWriter {
     /// # Errors
     /// The arena's budget is used up; nothing was written.
     pub fn append(&mut self, parts: &[&[u8]], flags: Flags, time: i64) -> Result<(), ArenaFull> {
+        #[cfg(test)]
+        if let Some(look) = &mut self.before_append {
+            look(&self.feed);
+        }
         let len: usize = parts.iter().map(|p| p.len()).sum();
         if self.current.as_ref().is_none_or(|w| w.room() < len) {
             return self.append_in_new_block(parts, len, flags, time);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use uring::{Block, Range};
 
-use super::feed::{Feed, Flags, Position};
+use super::feed::{Feed, Flags, Join, Position};
 
 /// What a player at some position can be sent.
 #[derive(Debug)]
@@ -54,6 +54,18 @@ impl Held {
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
     }
+}
+
+/// Where a newcomer begins, and with what: parts that fit together.
+#[derive(Debug)]
+pub struct Entrance {
+    /// What the newcomer is told first.
+    pub join: Arc<Join>,
+    /// Where it goes on in the log.
+    pub at: Position,
+    /// Stream time of the first message it gets, ms: where no keyframe is kept, that is now,
+    /// however long ago the prologue was made.
+    pub time: i64,
 }
 
 /// One shard's blocks of one feed.
@@ -159,6 +171,35 @@ impl Mirror {
             }
             None => Position { block: self.base, offset: 0 },
         }
+    }
+
+    /// Where a newcomer begins now. `None` while it cannot: the stream's tracks are not known yet,
+    /// or the keyframe is between two places (the writer has let go of the old one and is about to
+    /// tell of the new one, or this shard has not taken its block up yet), or the writer is just
+    /// telling of another. The next message helps.
+    pub fn entrance(&self) -> Option<Entrance> {
+        self.entrance_between(|| {})
+    }
+
+    /// `meanwhile` stands for what the writer, on another thread, does between two looks at it.
+    ///
+    /// A start at the live end fits the prologue only if no header was appended between the two.
+    /// The writer tells of a header before it appends it, so a join that is the same before and
+    /// after the look at the log knows of every header up to there.
+    fn entrance_between(&self, mut meanwhile: impl FnMut()) -> Option<Entrance> {
+        let join = self.feed.join()?;
+        meanwhile();
+        let time = self.feed.time();
+        let Some(start) = join.start else {
+            let current = self.is_current();
+            let at = self.live_end();
+            meanwhile();
+            let same = self.feed.join().is_some_and(|now| Arc::ptr_eq(&now, &join));
+            let time = time.max(join.time);
+            return (current && same).then_some(Entrance { join, at, time });
+        };
+        let time = join.time;
+        self.block(start.block).is_some().then_some(Entrance { join, at: start, time })
     }
 
     /// What can be sent from `at`, at most `limit` bytes.
@@ -279,5 +320,94 @@ impl Drop for Mirror {
         if let Some(shard) = self.shard {
             self.feed.note_taken(shard, u64::MAX);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hub::feed::{FeedWriter, Format, GopLimits};
+    use bytes::Bytes;
+    use uring::{Arena, ArenaOptions};
+
+    fn writer(gop_cache: bool) -> FeedWriter {
+        let arena = Arena::new(ArenaOptions { limit: 16 << 20, huge_pages: false }).unwrap();
+        let gop = GopLimits { enabled: gop_cache, messages: 100, bytes: 1 << 30 };
+        FeedWriter::new(Format::Rtmp, arena, gop)
+    }
+
+    const HEADER: Flags = Flags(2 | 16);
+    const KEYFRAME: Flags = Flags(1 | 8);
+
+    /// What a writer does when a sequence header changes, step by step as others can see it.
+    fn step(writer: &mut FeedWriter, step: usize) {
+        match step {
+            0 => {
+                let time = writer.start_time().unwrap_or(50);
+                writer.set_join(Bytes::from_static(b"new"), 0, time, 2);
+            }
+            1 => writer.append(&[b"new"], HEADER, 50).unwrap(),
+            2 => writer.append(&[b"frame"], KEYFRAME, 60).unwrap(),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn no_newcomer_misses_a_header_however_its_looks_and_the_writer_alternate() {
+        const STEPS: usize = 3;
+        let mut came_in = 0;
+        for gop_cache in [false, true] {
+            for (first, second) in (0..=STEPS).flat_map(|a| (a..=STEPS).map(move |b| (a, b))) {
+                let mut writer = writer(gop_cache);
+                writer.append(&[b"frame"], KEYFRAME, 10).unwrap();
+                writer.set_join(Bytes::from_static(b"old"), 0, 10, 1);
+                let mut mirror = Mirror::new(writer.feed().clone());
+                let mut done = 0;
+                let mut looks = [first, second].into_iter();
+                let entrance = mirror.entrance_between(|| {
+                    let until = looks.next().unwrap_or(done);
+                    (done..until).for_each(|n| step(&mut writer, n));
+                    done = until;
+                });
+                (done..STEPS).for_each(|n| step(&mut writer, n));
+                let Some(entrance) = entrance else { continue };
+                came_in += 1;
+                mirror.refresh();
+                let mut read = Vec::new();
+                let mut at = entrance.at;
+                while let Next::One(range) = mirror.next(at, 1 << 20) {
+                    read.extend_from_slice(range.block.bytes(range.start, range.end));
+                    at = mirror.advance(at, range.end - range.start);
+                }
+                let all = [&entrance.join.prologue[..], &read].concat();
+                let all = String::from_utf8(all).unwrap();
+                // The second frame needs the new header; where it is past, the prologue has it.
+                let needs = read.ends_with(b"frame");
+                let case = format!("gop cache {gop_cache}, looks at {first} and {second}: {all}");
+                assert!(!needs || all.contains("new"), "{case}");
+                assert!(
+                    entrance.time <= 60 && mirror.time_at(entrance.at) >= entrance.time,
+                    "{case}"
+                );
+            }
+        }
+        assert!(came_in > 10, "{came_in} of 20 came in");
+    }
+
+    #[test]
+    fn without_a_way_to_join_nobody_comes_in() {
+        let mut writer = writer(false);
+        writer.append(&[b"frame"], KEYFRAME, 10).unwrap();
+        let mut mirror = Mirror::new(writer.feed().clone());
+        assert!(mirror.entrance().is_none());
+        writer.set_join(Bytes::new(), 0, 10, 1);
+        let entrance = mirror.entrance().expect("nothing is in the way");
+        assert_eq!((entrance.at, entrance.time), (Position { block: 0, offset: 5 }, 10));
+        // A block that was not taken up: the live end is not known.
+        writer.append(&[&[7; 300_000]], KEYFRAME, 20).unwrap();
+        assert!(mirror.entrance().is_none());
+        mirror.refresh();
+        let at = Position { block: 1, offset: 300_000 };
+        assert_eq!(mirror.entrance().map(|entrance| (entrance.at, entrance.time)), Some((at, 20)));
     }
 }

@@ -18,7 +18,7 @@ pub use clients::{
     Client, ClientChange, ClientEvent, ClientKind, Clients, NewClient, SessionId, Urls,
 };
 pub use feed::{Feed, FeedWriter, Flags, Format, Join, Position};
-pub use mirror::{Held, Mirror, Next};
+pub use mirror::{Entrance, Held, Mirror, Next};
 pub use registry::Registry;
 pub use stats::{Counters, Reason};
 pub use stream::{Busy, Stream, StreamId};

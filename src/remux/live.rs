@@ -200,13 +200,14 @@ impl Live {
         let first = self.metadata.is_none();
         self.headers += u32::from(self.metadata.as_ref() != Some(&payload));
         self.metadata = Some(payload);
+        // Told before it is appended, as all headers: see `Mirror::entrance`.
+        self.refresh_joins(time);
         if first || !self.options.reduce_sequence_header {
             let payload = self.metadata.take().unwrap_or_default();
             // Metadata is a courtesy: when there is no memory for it, players do without.
             let _ = self.append_all(Flags::DATA, time, &payload);
             self.metadata = Some(payload);
         }
-        self.refresh_joins(time);
     }
 
     /// An audio or video message.
@@ -317,9 +318,11 @@ impl Live {
                 writer.restart_gop_here(time);
             }
         }
+        // Newcomers are told of a header before it is appended. The other way round, one that joins
+        // at the live end between the two would be past the header and not have it in its prologue.
+        self.refresh_joins(time);
         let outcome = self.append_or_drop(track | Flags::SEQUENCE_HEADER, time, payload);
         self.headers_due[track_index(track)] = matches!(outcome, Outcome::Dropped(_));
-        self.refresh_joins(time);
         outcome
     }
 
@@ -608,6 +611,30 @@ mod tests {
         assert_eq!(rig.after_join(Format::Rtmp)[0].1, Flags::VIDEO | Flags::SEQUENCE_HEADER);
         rig.video(120, KEY);
         assert_eq!(rig.after_join(Format::Rtmp)[0], (120, Flags::VIDEO | Flags::KEYFRAME));
+    }
+
+    #[test]
+    fn a_header_is_told_to_newcomers_before_it_is_in_the_log() {
+        let mut rig = rig(16 << 20);
+        rig.live.write_metadata(0, b"meta one".to_vec(), (false, true));
+        rig.video(0, AVC_HEADER);
+        rig.video(0, KEY);
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        let writer = rig.live.writers[Format::Rtmp.index()].as_mut().unwrap();
+        writer.before_append = Some(Box::new(move |feed| {
+            tell.lock().unwrap().push(feed.join().unwrap().prologue.clone());
+        }));
+        rig.live.write_metadata(40, b"meta two".to_vec(), (false, true));
+        rig.video(80, AVC_HEADER_2);
+        rig.audio(80, AAC_HEADER);
+        rig.video(120, KEY);
+        let told = told.lock().unwrap();
+        let has = |at: usize, header: &[u8]| told[at].windows(header.len()).any(|w| w == header);
+        assert_eq!(told.len(), 4);
+        assert!(has(0, b"meta two") && !has(0, AVC_HEADER_2));
+        assert!(has(1, AVC_HEADER_2) && !has(1, AAC_HEADER));
+        assert!(has(2, AAC_HEADER));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use bytes::{Buf, Bytes};
 use uring::{Conn, Driver, Errno, Payload, SendMode};
 
-use crate::hub::{Feed, Format, Held, Join, Mirror, Next, Position, Reason};
+use crate::hub::{Entrance, Feed, Format, Held, Mirror, Next, Position, Reason};
 use crate::limits;
 use crate::remux::{Client, Stream, rebase};
 use crate::session::{Closing, Session};
@@ -366,15 +366,13 @@ impl Player {
                     }
                     // The headers were taken: the player reads again.
                     let Some(mirror) = with.mirror.filter(|_| !self.paused) else { break };
-                    let join = mirror.feed().join();
-                    if join.as_ref().is_some_and(|join| join.headers != headers) {
+                    let Some(entrance) = mirror.entrance() else { break };
+                    if entrance.join.headers != headers {
                         // They changed while they were on their way.
                         self.begin_moving(with);
                         continue;
                     }
-                    if !self.enter(mirror, join.as_deref()) {
-                        break;
-                    }
+                    self.enter(&entrance, mirror);
                     skipped = true;
                 }
             }
@@ -484,7 +482,10 @@ impl Player {
         let Some(join) = join else { return };
         let aux = self.aux.get_or_insert_default();
         let headers = join.prologue.slice(join.messages_at..);
-        let time = with.mirror.map_or(join.time, |mirror| join_time(&join, mirror));
+        let time = match (join.start, with.mirror) {
+            (None, Some(mirror)) => mirror.feed().time().max(join.time),
+            _ => join.time,
+        };
         aux.bytes = match &aux.rebase {
             Some(state) => {
                 rebase::restamp(&headers, with.format, with.chunk_size, state.time(time))
@@ -499,14 +500,12 @@ impl Player {
     /// Joins the feed if it can be joined. False when there is nothing to do but wait.
     fn start<D: Driver>(&mut self, with: &Pump<'_, D>) -> bool {
         let Some(mirror) = with.mirror else { return false };
-        let Some(join) = mirror.feed().join() else { return false };
         if mirror.feed().ended() {
             return false;
         }
-        if !self.enter(mirror, Some(&join)) {
-            return false;
-        }
-        let start_time = join_time(&join, mirror);
+        let Some(entrance) = mirror.entrance() else { return false };
+        self.enter(&entrance, mirror);
+        let Entrance { join, time: start_time, .. } = entrance;
         let aux = self.aux.get_or_insert_default();
         let mut prologue = join.prologue.clone();
         let mut time = start_time;
@@ -528,22 +527,13 @@ impl Player {
         true
     }
 
-    /// Goes to the newest keyframe, or to the live end where none is kept. False when the
-    /// keyframe is between two places: the writer has let go of the old one and is about to tell
-    /// of the new one, or this shard has not taken its block up yet. The next message helps.
-    fn enter(&mut self, mirror: &Mirror, join: Option<&Join>) -> bool {
-        self.at = match join.and_then(|join| join.start) {
-            Some(start) if mirror.block(start.block).is_some() => start,
-            Some(_) => return false,
-            // The prologue is of now, so the place has to be, too.
-            None if !mirror.is_current() => return false,
-            None => mirror.live_end(),
-        };
+    /// Goes to the newest keyframe, or to the live end where none is kept.
+    fn enter(&mut self, entrance: &Entrance, mirror: &Mirror) {
+        self.at = entrance.at;
         self.phase = Phase::Live;
         self.lagging = false;
         self.since = mirror.feed().time();
         self.client.set_cursor(self.since);
-        true
     }
 
     fn send_private<D: Driver>(&mut self, driver: &mut D) {
@@ -587,12 +577,6 @@ impl Player {
             self.aux = None;
         }
     }
-}
-
-/// Stream time of the first message a newcomer gets, ms: where no keyframe is kept, that is now,
-/// however long ago the prologue was made.
-fn join_time(join: &Join, mirror: &Mirror) -> i64 {
-    if join.start.is_some() { join.time } else { mirror.feed().time().max(join.time) }
 }
 
 enum Step {
