@@ -66,6 +66,14 @@ pub const DAEMON_START_SECONDS: u64 = 30;
 /// Most streams at a time; one more cannot be published or waited for.
 pub const STREAMS_MAX: usize = 100_000;
 
+/// Stream names that one connection may bring into the table of streams, by playing or publishing
+/// what nobody else does, in one window. One more closes the connection. Names stay for some
+/// seconds after their last use, so at most twice as many of one connection are there at a time.
+pub const SESSION_NAMES_MAX: u32 = 64;
+
+/// That window, ms; longer where names stay for longer (`idle_close`, `publish.hold`).
+pub const SESSION_NAMES_WINDOW_MS: u64 = 60_000;
+
 /// Most blocks a feed offers; with one more the oldest is let go.
 pub const FEED_BLOCKS_MAX: usize = 512;
 

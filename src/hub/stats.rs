@@ -46,6 +46,8 @@ reasons! {
     StreamName = "stream_name",
     /// Over the limit of streams.
     StreamsLimit = "streams_limit",
+    /// The connection brought too many stream names into the table.
+    NamesLimit = "names_limit",
     /// The vhost does not exist.
     VhostUnknown = "vhost_unknown",
     /// The codec is not one this server passes on.
@@ -119,6 +121,7 @@ impl Reason {
                 | StreamBusy
                 | StreamName
                 | StreamsLimit
+                | NamesLimit
                 | VhostUnknown
                 | CodecUnsupported
                 | Malformed

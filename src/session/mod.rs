@@ -7,6 +7,7 @@
 pub mod http;
 pub mod listing;
 pub mod mount;
+pub mod names;
 pub mod publish;
 pub mod quiet;
 pub mod rtmp;
@@ -166,7 +167,7 @@ pub struct Session {
     /// reaped, which may be before this session has heard of it.
     pub sending: bool,
     /// What to play as soon as the play before has come to the end of a message.
-    pub next_play: Option<Play>,
+    pub next_play: Option<Box<Play>>,
     /// Close when `out` is sent.
     pub finish: Option<Reason>,
     /// The protocol.

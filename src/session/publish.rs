@@ -6,7 +6,6 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::hub::feed::GopLimits;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
-use crate::media::name::StreamName;
 use crate::proto::rtmp::MessageKind;
 use crate::remux::{Client, Live, LiveOptions, Outcome, Stream};
 
@@ -30,19 +29,17 @@ impl Publisher {
     /// Takes the publisher's place in a stream.
     ///
     /// # Errors
-    /// Somebody publishes it, or there are too many streams.
+    /// Somebody publishes it.
     pub fn start(
         env: &mut Env<'_>,
-        name: &StreamName,
+        stream: Arc<Stream>,
         session: &str,
         (kind, urls): (ClientKind, Urls),
     ) -> Result<Publisher, Closing> {
-        let stream =
-            env.streams.open(name).map_err(|e| Closing::because(Reason::StreamsLimit, e))?;
         let parked = stream
             .acquire(session, env.shard)
             .map_err(|busy| Closing::because(Reason::StreamBusy, busy))?;
-        let vhost = env.config.vhost(name.vhost());
+        let vhost = env.config.vhost(stream.name.vhost());
         let options = LiveOptions {
             chunk_size: stream.chunk_size(vhost.chunk_size),
             gop: GopLimits {

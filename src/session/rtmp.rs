@@ -16,6 +16,7 @@ use crate::proto::rtmp::server::{
 use crate::proto::rtmp::url::Url;
 use crate::version;
 
+use super::names::Names;
 use super::publish::Publisher;
 use super::{Closing, Env, Play, SessionId, Wish, rtmp_reason};
 
@@ -25,6 +26,7 @@ pub struct RtmpSession {
     server: Server,
     id: SessionId,
     role: Role,
+    names: Names,
     /// When its clocks were last looked at, ns.
     ticked_at: u64,
     ended: bool,
@@ -52,7 +54,8 @@ impl RtmpSession {
             epoch_ms: (now / 1_000_000) as u32,
             seed,
         });
-        RtmpSession { server, id, role: Role::Undecided, ticked_at: now, ended: false }
+        let (role, names) = (Role::Undecided, Names::default());
+        RtmpSession { server, id, role, names, ticked_at: now, ended: false }
     }
 
     /// True when [`RtmpSession::tick`] is due: publishers are looked at once a second.
@@ -176,7 +179,8 @@ impl RtmpSession {
             PublishKind::Haivision => ClientKind::HaivisionPublish,
         };
         let client = (kind, self.urls(&param));
-        let publisher = Publisher::start(env, &name, self.id.as_str(), client)?;
+        let stream = self.names.open(env, &name)?;
+        let publisher = Publisher::start(env, stream, self.id.as_str(), client)?;
         self.server.accept_publish();
         self.role = Role::Publisher(Box::new(publisher));
         Ok(())
@@ -184,10 +188,7 @@ impl RtmpSession {
 
     fn play(&mut self, env: &mut Env<'_>, request: &PlayRequest) -> Result<(), Closing> {
         let (name, param) = self.name(env.config, &request.stream)?;
-        let stream = env
-            .streams
-            .open(&name)
-            .map_err(|error| Closing::because(Reason::StreamsLimit, error))?;
+        let stream = self.names.open(env, &name)?;
         let vhost = env.config.vhost(name.vhost());
         self.server.use_chunk_size(stream.chunk_size(vhost.chunk_size));
         self.server.accept_play();
@@ -247,5 +248,134 @@ fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, paylo
             publisher.metadata(timestamp, rewritten, declared);
         }
         Err(_) => env.counters.count(Reason::MessageDroppedMalformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use uring::{Arena, ArenaOptions};
+
+    use super::*;
+    use crate::hub::Counters;
+    use crate::limits::{SESSION_NAMES_MAX, SESSION_NAMES_WINDOW_MS};
+    use crate::proto::rtmp::chunk;
+    use crate::proto::rtmp::message::type_id;
+    use crate::remux::Registry;
+    use crate::session::quiet::Quiet;
+
+    const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    fn command(out: &mut Vec<u8>, name: &str, arguments: &[amf0::Value]) {
+        let mut payload = Vec::new();
+        amf0::put::string(&mut payload, name);
+        amf0::put::number(&mut payload, 1.0);
+        arguments.iter().for_each(|argument| argument.put(&mut payload));
+        chunk::write_message(out, 128, 3, type_id::COMMAND_AMF0, 0, 1, &payload);
+    }
+
+    fn text(text: impl Into<String>) -> amf0::Value {
+        amf0::Value::String(text.into())
+    }
+
+    /// What a shard has for its sessions.
+    struct Rig {
+        config: Config,
+        streams: Registry,
+        arena: Arena,
+        counters: Counters,
+        quiet: Quiet,
+    }
+
+    impl Rig {
+        fn new() -> Rig {
+            let arena = ArenaOptions { limit: 64 << 20, huge_pages: false };
+            Rig {
+                config: Config::default(),
+                streams: Registry::default(),
+                arena: Arena::new(arena).unwrap(),
+                counters: Counters::default(),
+                quiet: Quiet::default(),
+            }
+        }
+
+        fn receive(&self, session: &mut RtmpSession, now: u64, bytes: &[u8]) -> Vec<Wish> {
+            let (mut out, mut touched, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
+            let mut env = Env {
+                now,
+                wall_ms: 0,
+                shard: 0,
+                config: &self.config,
+                streams: &self.streams,
+                arena: &self.arena,
+                counters: &self.counters,
+                peer: LOCAL,
+                quiet: &self.quiet,
+                touched: &mut touched,
+                wishes: &mut wishes,
+            };
+            session.receive(&mut out, &mut env, bytes);
+            wishes
+        }
+
+        fn connected(&self) -> RtmpSession {
+            let id = SessionId::from_bits(1);
+            let mut session = RtmpSession::new(&self.config, 0, id, LOCAL, 1);
+            let mut bytes = vec![3];
+            bytes.resize(1 + 2 * 1536, 0);
+            let properties = vec![("tcUrl".to_owned(), text("rtmp://h/live"))];
+            command(&mut bytes, "connect", &[amf0::Value::Object(amf0::Object(properties))]);
+            self.receive(&mut session, 0, &bytes);
+            session
+        }
+    }
+
+    fn closed_for(wishes: &[Wish]) -> Option<Reason> {
+        wishes.iter().find_map(|wish| match wish {
+            Wish::Close(closing) => Some(closing.reason),
+            _ => None,
+        })
+    }
+
+    #[test]
+    fn one_connection_cannot_fill_the_table_of_streams() {
+        let rig = Rig::new();
+        let player = |now, stream: String, session: &mut RtmpSession| {
+            let mut bytes = Vec::new();
+            command(&mut bytes, "createStream", &[amf0::Value::Null]);
+            command(&mut bytes, "play", &[amf0::Value::Null, text(stream)]);
+            command(&mut bytes, "closeStream", &[amf0::Value::Null]);
+            closed_for(&rig.receive(session, now, &bytes))
+        };
+        let publisher = |now, stream: String, session: &mut RtmpSession| {
+            let mut bytes = Vec::new();
+            command(&mut bytes, "FCPublish", &[amf0::Value::Null, text(stream)]);
+            command(&mut bytes, "publish", &[amf0::Value::Null]);
+            command(&mut bytes, "FCUnpublish", &[amf0::Value::Null]);
+            closed_for(&rig.receive(session, now, &bytes))
+        };
+        let max = SESSION_NAMES_MAX as usize;
+        type Loop<'a> = &'a dyn Fn(u64, String, &mut RtmpSession) -> Option<Reason>;
+        for (what, open) in [("play", &player as Loop<'_>), ("publish", &publisher)] {
+            let mut session = rig.connected();
+            let before = rig.streams.len();
+            let mut now = 1;
+            for round in 0..2 {
+                for n in 0..max {
+                    assert_eq!(open(now, format!("{what}{round}-{n}"), &mut session), None);
+                    // A name that is there already is free.
+                    assert_eq!(open(now, format!("{what}{round}-0"), &mut session), None);
+                }
+                assert_eq!(rig.streams.len() - before, (round + 1) * max, "{what}");
+                now += SESSION_NAMES_WINDOW_MS * 1_000_000;
+            }
+            for n in 0..max {
+                assert_eq!(open(now, format!("{what}2-{n}"), &mut session), None);
+            }
+            let over = open(now, format!("{what} over"), &mut session);
+            assert_eq!(over, Some(Reason::NamesLimit), "{what}");
+            assert_eq!(rig.streams.len() - before, 3 * max, "{what}");
+        }
     }
 }
