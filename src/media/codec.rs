@@ -19,6 +19,10 @@ pub enum VideoCodec {
 }
 
 impl VideoCodec {
+    /// All of them.
+    pub const ALL: [VideoCodec; 5] =
+        [VideoCodec::H264, VideoCodec::H265, VideoCodec::Av1, VideoCodec::Vp8, VideoCodec::Vp9];
+
     /// The enhanced RTMP FourCC.
     pub fn fourcc(self) -> [u8; 4] {
         match self {
@@ -86,6 +90,18 @@ pub enum AudioCodec {
 }
 
 impl AudioCodec {
+    /// All of them.
+    pub const ALL: [AudioCodec; 8] = [
+        AudioCodec::Aac,
+        AudioCodec::Mp3,
+        AudioCodec::Opus,
+        AudioCodec::Flac,
+        AudioCodec::Ac3,
+        AudioCodec::Eac3,
+        AudioCodec::G711A,
+        AudioCodec::G711U,
+    ];
+
     /// The enhanced RTMP FourCC; G.711 has none.
     pub fn fourcc(self) -> Option<[u8; 4]> {
         match self {

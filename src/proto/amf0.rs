@@ -154,8 +154,7 @@ impl Value {
                 object.put_properties(out);
             }
             Value::StrictArray(values) => {
-                out.push(marker::STRICT_ARRAY);
-                out.extend_from_slice(&(values.len() as u32).to_be_bytes());
+                put::strict_array(out, values.len() as u32);
                 for value in values {
                     value.put(out);
                 }
@@ -227,6 +226,12 @@ pub mod put {
     /// Opens an ECMA array: as an object, with a count that readers take as a hint.
     pub fn ecma_array(out: &mut Vec<u8>, count: u32) {
         out.push(marker::ECMA_ARRAY);
+        out.extend_from_slice(&count.to_be_bytes());
+    }
+
+    /// Opens a strict array: so many values follow, and no [`end`].
+    pub fn strict_array(out: &mut Vec<u8>, count: u32) {
+        out.push(marker::STRICT_ARRAY);
         out.extend_from_slice(&count.to_be_bytes());
     }
 

@@ -393,7 +393,7 @@ impl<D: Driver> Shard<D> {
         let still_leaving = self.player(conn).is_some();
         let Some(session) = self.session(conn) else { return };
         if still_leaving {
-            if let Some(never) = session.next_play.replace(play) {
+            if let Some(never) = session.next_play.replace(Box::new(play)) {
                 self.linger(&never.stream);
             }
             return;
@@ -513,7 +513,7 @@ impl<D: Driver> Shard<D> {
             Pumped::Left => {
                 self.stop_playing(conn, Reason::PeerClosed);
                 match self.session(conn).and_then(|s| s.next_play.take()) {
-                    Some(play) => self.play(conn, play),
+                    Some(play) => self.play(conn, *play),
                     None => self.flush_replies(conn),
                 }
             }

@@ -6,7 +6,7 @@ use super::error::{Error, Malformed};
 use super::message::{MessageKind, type_id};
 
 /// An aggregate message being taken apart (SRS: the timestamps in it count from its first part).
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Aggregate {
     /// A copy: the parts are handed out one by one, and the caller's bytes are gone by then.
     pub(super) bytes: Vec<u8>,
@@ -29,19 +29,11 @@ impl Aggregate {
     const HEAD: usize = 11;
     const TAIL: usize = 4;
 
-    pub(super) fn start(&mut self, bytes: &[u8], timestamp: u32) {
-        self.bytes.clear();
-        self.bytes.extend_from_slice(bytes);
-        self.at = 0;
-        self.timestamp = timestamp;
-        self.delta = None;
+    pub(super) fn new(bytes: &[u8], timestamp: u32) -> Aggregate {
+        Aggregate { bytes: bytes.to_vec(), at: 0, timestamp, delta: None }
     }
 
-    pub(super) fn clear(&mut self) {
-        *self = Aggregate::default();
-    }
-
-    /// The next audio or video message in it.
+    /// The next audio or video message in it; nothing at its end.
     pub(super) fn next(&mut self) -> Result<Option<AggregatePart>, Error> {
         while self.at < self.bytes.len() {
             let rest = &self.bytes[self.at..];
@@ -65,9 +57,6 @@ impl Aggregate {
                 let payload = start..start + len;
                 return Ok(Some(AggregatePart { kind, timestamp, payload }));
             }
-        }
-        if self.bytes.capacity() > 0 {
-            self.clear();
         }
         Ok(None)
     }

@@ -5,7 +5,7 @@
 
 use super::error::{Error, Limit, Malformed, Misbehaved};
 use super::message::type_id;
-use super::server::{Connect, PlayRequest};
+use super::server::{Connect, Enhanced, PlayRequest};
 use crate::limits::RTMP_STRING_MAX;
 use crate::proto::amf0::{self, Object, Reader, marker, put};
 
@@ -100,6 +100,7 @@ fn decode_connect(reader: &mut Reader<'_>) -> Result<Connect, Error> {
         Some(marker::OBJECT) => take_object(reader).ok(),
         _ => None,
     };
+    let enhanced = decode_enhanced(&object);
     let mut text = |key: &str| match take_text(&mut object, key) {
         Some(text) if text.len() > RTMP_STRING_MAX => Err(Limit::String(text.len())),
         text => Ok(text),
@@ -111,7 +112,18 @@ fn decode_connect(reader: &mut Reader<'_>) -> Result<Connect, Error> {
         flash_ver: text("flashVer")?,
         object_encoding: object.number("objectEncoding").unwrap_or(0.0),
         args,
+        enhanced,
     })
+}
+
+/// Properties of another type than they should have count as not there.
+fn decode_enhanced(object: &Object) -> Enhanced {
+    let is_map = |key| object.get(key).is_some_and(|value| value.as_object().is_some());
+    Enhanced {
+        fourcc_list: matches!(object.get("fourCcList"), Some(amf0::Value::StrictArray(_))),
+        info_maps: is_map("videoFourCcInfoMap") || is_map("audioFourCcInfoMap"),
+        caps_ex: object.number("capsEx").map(|flags| flags as u32),
+    }
 }
 
 fn decode_play(reader: &mut Reader<'_>) -> Result<PlayRequest, Error> {

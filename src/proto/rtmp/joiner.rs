@@ -57,24 +57,26 @@ pub struct Joiner {
     /// Bytes in the buffers of all chunk streams.
     partial: usize,
     finished: Vec<u8>,
+    /// Emptied buffers for the next messages, while media is kept.
     spares: Vec<Vec<u8>>,
 }
 
+/// Kept for as long as the connection, since a later header may refer to it.
 #[derive(Debug)]
 struct ChunkStream {
     csid: u32,
     type_id: u8,
+    open: bool,
+    discard: bool,
     timestamp: u32,
     /// What a type 3 chunk that opens a message adds.
     delta: u32,
     /// The extended timestamp of the last header that had one to have, as it was on the wire.
     extended: Option<u32>,
     message_stream_id: u32,
-    len: usize,
+    len: u32,
     /// Bytes of the message so far; together with `open` the place in it.
-    received: usize,
-    open: bool,
-    discard: bool,
+    received: u32,
     buffer: Vec<u8>,
 }
 
@@ -135,9 +137,13 @@ impl Joiner {
     }
 
     /// Whether audio, video, data and aggregate messages that begin from here on are kept. Where
-    /// nobody wants them they pass without being stored.
+    /// nobody wants them they pass without being stored, and no buffers are kept for the few other
+    /// messages that come: most connections without media to send are players, and there are many.
     pub fn set_keep_media(&mut self, keep: bool) {
         self.keep_media = keep;
+        if !keep {
+            self.spares = Vec::new();
+        }
     }
 
     /// Forgets the unfinished message of a chunk stream (RTMP 5.4.2).
@@ -171,9 +177,10 @@ impl Joiner {
                     stream.open = false;
                     continue;
                 }
-                let whole = stream.received == 0 && self.chunk_left == stream.len;
-                if whole && !stream.discard && self.stash_len == 0 && input.len() >= stream.len {
-                    let (payload, rest) = input.split_at(stream.len);
+                let len = stream.len as usize;
+                let whole = stream.received == 0 && self.chunk_left == len;
+                if whole && !stream.discard && self.stash_len == 0 && input.len() >= len {
+                    let (payload, rest) = input.split_at(len);
                     *input = rest;
                     self.chunk_left = 0;
                     stream.open = false;
@@ -209,7 +216,8 @@ impl Joiner {
             return;
         }
         let mut buffer = std::mem::take(&mut self.finished);
-        if buffer.capacity() <= RTMP_KEPT_BUFFER_MAX && self.spares.len() < SPARES_MAX {
+        let small = buffer.capacity() <= RTMP_KEPT_BUFFER_MAX;
+        if self.keep_media && small && self.spares.len() < SPARES_MAX {
             buffer.clear();
             self.spares.push(buffer);
         }
@@ -329,6 +337,8 @@ impl Joiner {
                 return Err(Limit::ChunkStreams.into());
             }
             None => {
+                // Peers use three or four of them.
+                self.streams.reserve_exact(1);
                 self.streams.push(ChunkStream::new(header.csid));
                 self.streams.len() - 1
             }
@@ -339,13 +349,13 @@ impl Joiner {
             if header.fmt == 0 {
                 return Err(Misbehaved::Interrupted(header.csid).into());
             }
-            if header.fmt == 1 && header.len as usize != stream.len {
-                let (was, is) = (stream.len as u32, header.len);
+            if header.fmt == 1 && header.len != stream.len {
+                let (was, is) = (stream.len, header.len);
                 return Err(Misbehaved::LengthChanged(header.csid, was, is).into());
             }
         } else {
             stream.start(header);
-            let (type_id, len) = (stream.type_id, stream.len as u32);
+            let (type_id, len) = (stream.type_id, stream.len);
             let (media, max) = match type_id {
                 type_id::AUDIO | type_id::VIDEO | type_id::AGGREGATE => (true, u32::MAX),
                 type_id::DATA_AMF0 | type_id::DATA_AMF3 => (true, RTMP_DATA_MAX),
@@ -356,7 +366,7 @@ impl Joiner {
                 return Err(Limit::Message(type_id, len).into());
             }
         }
-        self.chunk_left = (stream.len - stream.received).min(self.chunk_size as usize);
+        self.chunk_left = (stream.len - stream.received).min(self.chunk_size) as usize;
         Ok(())
     }
 
@@ -377,7 +387,7 @@ impl Joiner {
 
     fn append(&mut self, content: &[u8]) -> Result<(), Error> {
         let stream = &mut self.streams[self.current];
-        stream.received += content.len();
+        stream.received += content.len() as u32;
         self.chunk_left -= content.len();
         if stream.discard || content.is_empty() {
             return Ok(());
@@ -399,14 +409,14 @@ impl ChunkStream {
         ChunkStream {
             csid,
             type_id: 0,
+            open: false,
+            discard: false,
             timestamp: 0,
             delta: 0,
             extended: None,
             message_stream_id: 0,
             len: 0,
             received: 0,
-            open: false,
-            discard: false,
             buffer: Vec::new(),
         }
     }
@@ -429,7 +439,7 @@ impl ChunkStream {
             self.message_stream_id = header.message_stream_id;
         }
         if header.fmt <= 1 {
-            self.len = header.len as usize;
+            self.len = header.len;
             self.type_id = header.type_id;
         }
         if header.fmt <= 2 {

@@ -69,6 +69,11 @@ impl Link {
         }
     }
 
+    /// Chunk size in bytes that this end sends with.
+    pub(super) fn chunk_size(&self) -> u32 {
+        self.chunk_size
+    }
+
     /// Announces the chunk size and sends by it from here on.
     pub(super) fn set_chunk_size(&mut self, chunk_size: u32) {
         chunk::write_set_chunk_size(&mut self.output, chunk_size);

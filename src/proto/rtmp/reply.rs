@@ -3,8 +3,9 @@
 use super::chunk::write_control;
 use super::command::Builder;
 use super::message::{type_id, user_control};
-use super::server::{Server, ServerOptions};
+use super::server::{Connect, Enhanced, Server, ServerOptions};
 use super::{MESSAGE_STREAM_ID, csid};
+use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::proto::amf0::put;
 
 /// The version of the server software that Flash clients know.
@@ -63,14 +64,14 @@ impl Server {
     }
 
     /// SRS: window, bandwidth and chunk size come before the result; OBS depends on the latter.
-    pub(super) fn reply_to_connect(&mut self, object_encoding: f64) {
-        if self.options.out_ack_size > 0 {
-            self.link.write_window(self.options.out_ack_size);
+    pub(super) fn reply_to_connect(&mut self, options: &ServerOptions, connect: &Connect) {
+        if options.out_ack_size > 0 {
+            self.link.write_window(options.out_ack_size);
         }
         let [a, b, c, d] = PEER_BANDWIDTH.to_be_bytes();
         let bandwidth = [a, b, c, d, DYNAMIC];
         write_control(&mut self.link.output, type_id::SET_PEER_BANDWIDTH, &bandwidth);
-        self.link.set_chunk_size(self.options.chunk_size);
+        self.link.set_chunk_size(options.chunk_size);
 
         let mut objects = Vec::with_capacity(512);
         let out = &mut objects;
@@ -81,6 +82,7 @@ impl Server {
         put::number(out, 127.0);
         put::key(out, "mode");
         put::number(out, 1.0);
+        put_enhanced(out, connect.enhanced);
         put::end(out);
 
         put::object(out);
@@ -91,9 +93,9 @@ impl Server {
         put::key(out, "description");
         put::string(out, "Connection succeeded");
         put::key(out, "objectEncoding");
-        put::number(out, object_encoding);
+        put::number(out, connect.object_encoding);
         put::key(out, "data");
-        self.options.put_server_data(out);
+        options.put_server_data(out);
         put::end(out);
         // SRS: the result carries transaction 1, whatever the call said.
         let result = Builder::new("_result", 1.0).raw(&objects);
@@ -168,6 +170,41 @@ impl ServerOptions {
         put::end(out);
     }
 }
+
+/// What this server does of enhanced RTMP, in the form that the client used: one that said nothing
+/// of it gets the reply that it has always got.
+fn put_enhanced(out: &mut Vec<u8>, client: Enhanced) {
+    let video: Vec<_> = VideoCodec::ALL.iter().map(|codec| codec.fourcc()).collect();
+    let audio: Vec<_> = AudioCodec::ALL.iter().filter_map(|codec| codec.fourcc()).collect();
+    let name = |fourcc: &[u8; 4]| String::from_utf8_lossy(fourcc).into_owned();
+    if client.fourcc_list {
+        put::key(out, "fourCcList");
+        put::strict_array(out, (video.len() + audio.len()) as u32);
+        for fourcc in video.iter().chain(&audio) {
+            put::string(out, &name(fourcc));
+        }
+    }
+    if client.info_maps || client.caps_ex.is_some() {
+        for (key, fourccs) in [("videoFourCcInfoMap", &video), ("audioFourCcInfoMap", &audio)] {
+            put::key(out, key);
+            put::object(out);
+            for fourcc in fourccs {
+                put::key(out, &name(fourcc));
+                put::number(out, CAN_FORWARD);
+            }
+            put::end(out);
+        }
+        put::key(out, "capsEx");
+        put::number(out, CAPS_MODEX);
+    }
+}
+
+/// FourCcInfoMask.CanForward.
+const CAN_FORWARD: f64 = 4.0;
+
+/// CapsExMask.ModEx. Multitrack (2) is not claimed, although such messages are understood: only
+/// their default track is passed on, so a client does better to send no other.
+const CAPS_MODEX: f64 = 4.0;
 
 /// The `clientid` of every status (SRS).
 const CLIENT_ID: &str = "ASAICiss";

@@ -17,7 +17,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::MESSAGE_STREAM_ID;
-use super::aggregate::Aggregate;
+use super::aggregate::{Aggregate, AggregatePart};
 use super::chunk::Payload;
 use super::command::{self, Call, CallKind};
 use super::error::{Error, Limit};
@@ -64,6 +64,21 @@ pub struct Connect {
     pub object_encoding: f64,
     /// The argument after the command object; edges say who they are with it.
     pub args: Option<Object>,
+    /// What it said of enhanced RTMP.
+    pub enhanced: Enhanced,
+}
+
+/// Which properties of enhanced RTMP a client's `connect` had (E-RTMP v2, "Enhancing NetConnection
+/// connect Command"). Which codecs it names is of no use here: what is published is passed on as it
+/// is, to players that know it and those that do not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Enhanced {
+    /// `fourCcList`, the form of v1.
+    pub fourcc_list: bool,
+    /// `videoFourCcInfoMap` or `audioFourCcInfoMap`, the form of v2.
+    pub info_maps: bool,
+    /// `capsEx`, a set of flags.
+    pub caps_ex: Option<u32>,
 }
 
 /// How a publisher introduces itself.
@@ -128,7 +143,10 @@ pub enum Event<'a> {
 /// The server's end of a connection.
 #[derive(Debug)]
 pub struct Server {
-    pub(super) options: ServerOptions,
+    /// Gone when `connect` was answered.
+    options: Option<Box<ServerOptions>>,
+    in_ack_size: u32,
+    out_ack_size: u32,
     /// Gone when it is over.
     handshake: Option<Box<ServerHandshake>>,
     pub(super) link: Link,
@@ -136,7 +154,8 @@ pub struct Server {
     connect: Option<Box<Connect>>,
     proxied_ip: Option<Ipv4Addr>,
     buffer_ms: Option<u32>,
-    aggregate: Aggregate,
+    /// There while one is being taken apart.
+    aggregate: Option<Box<Aggregate>>,
 }
 
 #[derive(Debug)]
@@ -144,7 +163,7 @@ enum State {
     /// Nothing but `connect` counts.
     Connect,
     /// It has to become clear what the client wants.
-    Identify(Identify),
+    Identify(Box<Identify>),
     /// The caller has to accept or to close.
     Asked(Asked),
     Publishing(PublishKind),
@@ -193,8 +212,10 @@ impl Server {
             connect: None,
             proxied_ip: None,
             buffer_ms: None,
-            aggregate: Aggregate::default(),
-            options,
+            aggregate: None,
+            in_ack_size: options.in_ack_size,
+            out_ack_size: options.out_ack_size,
+            options: Some(Box::new(options)),
         }
     }
 
@@ -216,8 +237,9 @@ impl Server {
             return Ok(None);
         }
         loop {
-            if let Some(part) = self.aggregate.next()? {
-                let payload = &self.aggregate.bytes[part.payload];
+            if let Some(part) = self.next_part()? {
+                let bytes = self.aggregate.as_ref().map_or(&[][..], |aggregate| &aggregate.bytes);
+                let payload = &bytes[part.payload];
                 let message = Message { kind: part.kind, timestamp: part.timestamp, payload };
                 return Ok(Some(Event::Message(message)));
             }
@@ -232,7 +254,7 @@ impl Server {
                 }
                 type_id::AGGREGATE => {
                     let bytes = self.link.payload(joined.payload);
-                    self.aggregate.start(bytes, joined.timestamp);
+                    self.aggregate = Some(Box::new(Aggregate::new(bytes, joined.timestamp)));
                     continue;
                 }
                 type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
@@ -304,8 +326,7 @@ impl Server {
     /// Sends in chunks of that many bytes from here on, and says so when that is new. What plays a
     /// stream has to use the chunk size that the stream's log is written in.
     pub fn use_chunk_size(&mut self, bytes: u32) {
-        if self.options.chunk_size != bytes {
-            self.options.chunk_size = bytes;
+        if self.link.chunk_size() != bytes {
             self.link.set_chunk_size(bytes);
         }
     }
@@ -313,12 +334,12 @@ impl Server {
     /// Acknowledges by the window `in_ack_size` until the peer asks for another, and asks the peer
     /// to acknowledge by `out_ack_size`, when these differ from what the connection began with.
     pub fn use_windows(&mut self, in_ack_size: u32, out_ack_size: u32) {
-        if self.options.in_ack_size != in_ack_size {
-            self.options.in_ack_size = in_ack_size;
+        if self.in_ack_size != in_ack_size {
+            self.in_ack_size = in_ack_size;
             self.link.set_ack_window(in_ack_size);
         }
-        if self.options.out_ack_size != out_ack_size {
-            self.options.out_ack_size = out_ack_size;
+        if self.out_ack_size != out_ack_size {
+            self.out_ack_size = out_ack_size;
             if out_ack_size > 0 {
                 self.link.write_window(out_ack_size);
             }
@@ -350,6 +371,15 @@ impl Server {
     /// Whether the handshake is over.
     pub fn shaken_hands(&self) -> bool {
         self.handshake.is_none()
+    }
+
+    fn next_part(&mut self) -> Result<Option<AggregatePart>, Error> {
+        let Some(aggregate) = &mut self.aggregate else { return Ok(None) };
+        let part = aggregate.next()?;
+        if part.is_none() {
+            self.aggregate = None;
+        }
+        Ok(part)
     }
 
     fn shake_hands(&mut self, input: &mut &[u8]) -> Result<bool, Error> {
@@ -386,9 +416,10 @@ impl Server {
 
     fn connecting(&mut self, call: Call) -> Option<Step> {
         let CallKind::Connect(connect) = call.kind else { return None };
-        self.reply_to_connect(connect.object_encoding);
+        let options = self.options.take()?;
+        self.reply_to_connect(&options, &connect);
         self.connect = Some(connect);
-        self.state = State::Identify(Identify::default());
+        self.state = State::Identify(Box::default());
         Some(Step::Connect)
     }
 
@@ -494,9 +525,9 @@ impl Server {
     }
 
     fn identify_anew(&mut self) {
-        self.state = State::Identify(Identify::default());
+        self.state = State::Identify(Box::default());
         self.link.joiner.set_keep_media(false);
-        self.aggregate.clear();
+        self.aggregate = None;
     }
 
     fn user_control(&mut self, payload: Payload<'_>) {

@@ -464,6 +464,64 @@ fn the_reply_to_connect_byte_by_byte() {
     assert_eq!(server.output(), &expected);
 }
 
+/// The first object of the reply to `connect`, for a client that said these things more.
+fn properties_for(said: &[(&str, Value)]) -> Object {
+    let Value::Object(mut object) = connect_object() else { unreachable!() };
+    object.0.extend(said.iter().map(|(key, value)| ((*key).to_owned(), value.clone())));
+    let (mut server, mut bytes) = (shaken(), Vec::new());
+    command(&mut bytes, 3, 0, "connect", 1.0, &[Value::Object(object)]);
+    feed_server(&mut server, &bytes, usize::MAX).unwrap();
+    let (mut joiner, mut input) = (Joiner::new(), &server.output()[..]);
+    joiner.set_chunk_size(60_000);
+    while let Some(joined) = joiner.next(&mut input).unwrap() {
+        if joined.type_id != type_id::COMMAND_AMF0 {
+            continue;
+        }
+        let Payload::Borrowed(payload) = joined.payload else { panic!("it lies in one chunk") };
+        let mut reader = Reader::new(payload);
+        assert_eq!(reader.string().unwrap(), "_result");
+        assert_eq!(reader.number(), Ok(1.0));
+        return reader.value().unwrap().as_object().unwrap().clone();
+    }
+    panic!("no result");
+}
+
+#[test]
+fn enhanced_rtmp_is_answered_in_the_form_it_was_asked_in() {
+    let keys = |said: &[(&str, Value)]| {
+        let keys = properties_for(said).0.into_iter().map(|(key, _)| key).skip(3);
+        keys.collect::<Vec<_>>().join(" ")
+    };
+    let list = Value::StrictArray(vec![text("hvc1"), text("av01")]);
+    let map = Value::Object(Object(vec![("*".into(), number(4.0))]));
+    let array = Value::EcmaArray(Object(vec![]));
+    let v2 = "videoFourCcInfoMap audioFourCcInfoMap capsEx";
+    assert_eq!(keys(&[]), "");
+    assert_eq!(keys(&[("fourCcList", list.clone())]), "fourCcList");
+    assert_eq!(keys(&[("videoFourCcInfoMap", map.clone())]), v2);
+    assert_eq!(keys(&[("audioFourCcInfoMap", array)]), v2);
+    assert_eq!(keys(&[("capsEx", number(7.0))]), v2);
+    let both = [("fourCcList", list), ("videoFourCcInfoMap", map)];
+    assert_eq!(keys(&both), format!("fourCcList {v2}"));
+    // Of another type: as if not there.
+    assert_eq!(keys(&[("fourCcList", text("hvc1")), ("capsEx", text("7"))]), "");
+    assert_eq!(keys(&[("videoFourCcInfoMap", number(1.0))]), "");
+
+    let said = properties_for(&both);
+    let listed = ["avc1", "hvc1", "av01", "vp08", "vp09", "mp4a", ".mp3", "Opus", "fLaC"];
+    let listed = listed.into_iter().chain(["ac-3", "ec-3"]).map(text).collect();
+    assert_eq!(said.get("fourCcList"), Some(&Value::StrictArray(listed)));
+    let forwards = |codecs: &[&str]| {
+        let flags = codecs.iter().map(|codec| ((*codec).to_owned(), number(4.0)));
+        Value::Object(Object(flags.collect()))
+    };
+    let video = forwards(&["avc1", "hvc1", "av01", "vp08", "vp09"]);
+    let audio = forwards(&["mp4a", ".mp3", "Opus", "fLaC", "ac-3", "ec-3"]);
+    assert_eq!(said.get("videoFourCcInfoMap"), Some(&video));
+    assert_eq!(said.get("audioFourCcInfoMap"), Some(&audio));
+    assert_eq!(said.number("capsEx"), Some(4.0));
+}
+
 #[test]
 fn no_window_is_announced_when_it_is_zero() {
     let mut options = server_options();
