@@ -2,8 +2,8 @@
 
 use super::bits::{Bits, CodecError};
 use super::nal::rbsp;
+use super::parameter_sets::{self, crop, read_sets, skip_vui_head};
 use super::track::{Fps, Level, side};
-use crate::limits::PARAMETER_SETS_MAX;
 
 /// An AVCDecoderConfigurationRecord.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,30 +30,14 @@ pub fn config(data: &[u8]) -> Result<Config<'_>, CodecError> {
     if *version != 1 {
         return Err(CodecError::Malformed("avcC version"));
     }
-    let length_size = (length_size & 3) + 1;
-    if length_size == 3 {
-        return Err(CodecError::Malformed("NAL length size"));
-    }
+    let length_size = parameter_sets::length_size(*length_size)?;
+    let (mut sps, mut pps) = (Vec::new(), Vec::new());
     let (&sps_count, rest) = rest.split_first().ok_or(CodecError::Truncated)?;
-    let (sps, rest) = sets(rest, sps_count & 0x1f)?;
+    let rest = read_sets(rest, u16::from(sps_count & 0x1f), &mut sps)?;
     let (&pps_count, rest) = rest.split_first().ok_or(CodecError::Truncated)?;
-    let (pps, _) = sets(rest, pps_count)?;
+    read_sets(rest, u16::from(pps_count), &mut pps)?;
     let (profile, constraints, level) = (*profile, *constraints, *level);
     Ok(Config { profile, constraints, level, length_size, sps, pps })
-}
-
-fn sets(mut rest: &[u8], count: u8) -> Result<(Vec<&[u8]>, &[u8]), CodecError> {
-    let mut sets = Vec::new();
-    for _ in 0..count {
-        let (length, behind) = rest.split_first_chunk().ok_or(CodecError::Truncated)?;
-        let length = usize::from(u16::from_be_bytes(*length));
-        let (set, behind) = behind.split_at_checked(length).ok_or(CodecError::Truncated)?;
-        if sets.len() < PARAMETER_SETS_MAX {
-            sets.push(set);
-        }
-        rest = behind;
-    }
-    Ok((sets, rest))
 }
 
 /// What the server wants to know of a sequence parameter set.
@@ -130,18 +114,8 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
         2
     };
     bits.bit()?;
-    let (mut width, mut height) = (u64::from(width) * 16, u64::from(height) * 16 * fields);
-    if bits.bit()? {
-        let (unit_x, unit_y) = match chroma_format {
-            1 => (2, 2),
-            2 => (2, 1),
-            _ => (1, 1),
-        };
-        let (left, right) = (bits.ue()?, bits.ue()?);
-        let (top, bottom) = (bits.ue()?, bits.ue()?);
-        width = width.saturating_sub((u64::from(left) + u64::from(right)) * unit_x);
-        height = height.saturating_sub((u64::from(top) + u64::from(bottom)) * unit_y * fields);
-    }
+    let coded = (u64::from(width) * 16, u64::from(height) * 16 * fields);
+    let (width, height) = crop(&mut bits, coded, chroma_format, fields)?;
     let fps = if bits.bit()? { vui_fps(&mut bits).unwrap_or(None) } else { None };
     Ok(Sps {
         profile,
@@ -175,28 +149,6 @@ fn vui_fps(bits: &mut Bits<'_>) -> Result<Option<Fps>, CodecError> {
     let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
     // A tick is a field here, so a frame takes two of them.
     Ok(Fps::from_ticks(u64::from(scale), u64::from(units) * 2))
-}
-
-/// The part of the VUI that H.264 and H.265 have in common: aspect ratio to chroma location.
-pub(super) fn skip_vui_head(bits: &mut Bits<'_>) -> Result<(), CodecError> {
-    const EXTENDED_SAR: u32 = 255;
-    if bits.bit()? && bits.bits(8)? == EXTENDED_SAR {
-        bits.skip(32)?;
-    }
-    if bits.bit()? {
-        bits.bit()?;
-    }
-    if bits.bit()? {
-        bits.skip(4)?;
-        if bits.bit()? {
-            bits.skip(24)?;
-        }
-    }
-    if bits.bit()? {
-        bits.ue()?;
-        bits.ue()?;
-    }
-    Ok(())
 }
 
 /// The name of a profile.

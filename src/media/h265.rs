@@ -1,10 +1,9 @@
 //! H.265: the decoder configuration record (ISO 14496-15 8.3.3.1) and the SPS (H.265 7.3.2.2).
 
 use super::bits::{Bits, CodecError};
-use super::h264::skip_vui_head;
 use super::nal::rbsp;
+use super::parameter_sets::{self, crop, read_sets, skip_vui_head};
 use super::track::{Fps, Level, side};
-use crate::limits::PARAMETER_SETS_MAX;
 
 /// An HEVCDecoderConfigurationRecord.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,23 +36,11 @@ pub fn config(data: &[u8]) -> Result<Config<'_>, CodecError> {
     if head[0] > 1 {
         return Err(CodecError::Malformed("hvcC version"));
     }
-    let length_size = (head[21] & 3) + 1;
-    if length_size == 3 {
-        return Err(CodecError::Malformed("NAL length size"));
-    }
+    let length_size = parameter_sets::length_size(head[21])?;
     let mut sets = Vec::new();
     for _ in 0..head[22] {
         let (array, behind) = rest.split_first_chunk::<3>().ok_or(CodecError::Truncated)?;
-        rest = behind;
-        for _ in 0..u16::from_be_bytes([array[1], array[2]]) {
-            let (length, behind) = rest.split_first_chunk().ok_or(CodecError::Truncated)?;
-            let length = usize::from(u16::from_be_bytes(*length));
-            let (set, behind) = behind.split_at_checked(length).ok_or(CodecError::Truncated)?;
-            if sets.len() < PARAMETER_SETS_MAX {
-                sets.push(set);
-            }
-            rest = behind;
-        }
+        rest = read_sets(behind, u16::from_be_bytes([array[1], array[2]]), &mut sets)?;
     }
     // In frames per 256 seconds.
     let fps = Fps::from_ticks(u64::from(u16::from_be_bytes([head[19], head[20]])), 256);
@@ -101,18 +88,8 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
     if chroma_format == 3 && bits.bit()? {
         chroma_format = 0;
     }
-    let (mut width, mut height) = (u64::from(bits.ue()?), u64::from(bits.ue()?));
-    if bits.bit()? {
-        let (unit_x, unit_y) = match chroma_format {
-            1 => (2, 2),
-            2 => (2, 1),
-            _ => (1, 1),
-        };
-        let (left, right) = (bits.ue()?, bits.ue()?);
-        let (top, bottom) = (bits.ue()?, bits.ue()?);
-        width = width.saturating_sub((u64::from(left) + u64::from(right)) * unit_x);
-        height = height.saturating_sub((u64::from(top) + u64::from(bottom)) * unit_y);
-    }
+    let coded = (u64::from(bits.ue()?), u64::from(bits.ue()?));
+    let (width, height) = crop(&mut bits, coded, chroma_format, 1)?;
     Ok(Sps {
         profile,
         level,

@@ -15,6 +15,7 @@ pub mod mp3;
 pub mod nal;
 pub mod name;
 pub mod opus;
+mod parameter_sets;
 pub mod tag;
 pub mod time;
 pub mod track;
