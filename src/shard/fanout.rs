@@ -256,10 +256,7 @@ impl Player {
         if mirror.feed().time() - since <= queue_ms {
             return false;
         }
-        // Who is in the newest GOP cannot be moved on without a gap inside of it, and costs
-        // nothing: the feed keeps that GOP for newcomers.
-        let start = mirror.feed().join().and_then(|join| join.start);
-        if start.is_some_and(|start| start <= self.at) {
+        if self.is_in_newest_gop(mirror) {
             return false;
         }
         if self.sending == Sending::Feed {
@@ -269,6 +266,13 @@ impl Player {
             self.phase = Phase::Finishing;
         }
         self.lagging
+    }
+
+    /// Who is in the newest GOP cannot be moved on without a gap inside of it, and costs nothing:
+    /// the feed keeps that GOP for newcomers.
+    fn is_in_newest_gop(&self, mirror: &Mirror) -> bool {
+        let start = mirror.feed().join().and_then(|join| join.start);
+        start.is_some_and(|start| start <= self.at)
     }
 
     /// The send in flight is done.
@@ -382,6 +386,11 @@ impl Player {
 
     fn pump_live<D: Driver>(&mut self, with: &mut Pump<'_, D>) -> Step {
         let Some(mirror) = with.mirror else { return Step::Done };
+        // The send that was cancelled had reached the newest keyframe: moving on to that keyframe
+        // would be going back.
+        if self.lagging && self.is_in_newest_gop(mirror) {
+            self.lagging = false;
+        }
         // All but the last check is rare; what nearly every player needs is at the end.
         if self.paused || self.leaving || self.has_out {
             let boundary = !self.rebase_inside_message() && mirror.is_boundary(self.at);

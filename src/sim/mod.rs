@@ -21,6 +21,8 @@ mod server;
 use plan::Plan;
 use run::{run_plan, run_seed};
 
+use crate::config::TimeJitter;
+
 /// Seeds of a usual run.
 const SEEDS: u64 = 200;
 /// The seeds are shared out to that many tests, so that they run side by side.
@@ -109,6 +111,16 @@ fn blocks_are_filled_to_their_end() {
 #[test]
 fn players_that_fall_behind_finish_their_message() {
     run_plan(6, Plan::lagging_players(), false);
+}
+
+#[test]
+fn players_that_fall_behind_never_go_back() {
+    for jitter in [TimeJitter::Off, TimeJitter::Full] {
+        let mut plan = Plan::slow_players();
+        plan.config.vhost.play.time_jitter = jitter;
+        plan.rules.rebased = jitter != TimeJitter::Off;
+        run_plan(7, plan, false);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use uring::sim::Faults;
+use uring::sim::{Faults, Span};
 
 use super::media::{AudioKind, Link, VideoKind};
 use super::plan::Plan;
@@ -149,6 +149,30 @@ impl Plan {
             plan.add(format, Manner::Healthy);
             plan.add(format, Manner::Stalls { at_ms: 400, for_ms: 2_300 });
             plan.add(format, Manner::Slow { on_ms: 10, off_ms: 900 });
+        }
+        plan
+    }
+
+    /// Players too slow for the stream, which fall behind in every GOP. A GOP is not much more than
+    /// its keyframe, so the send in which a player is found to be behind often ends within the
+    /// keyframe that it would go on at.
+    pub fn slow_players() -> Plan {
+        let slow = Faults {
+            latency: Span::millis(2, 2),
+            send_buffer: 8 << 10,
+            receive_window: 4 << 10,
+            ..Faults::none()
+        };
+        let mut plan = one_stream(30, slow);
+        plan.config.vhost.play.queue_length = Duration::from_millis(250);
+        let stay = plan.stay();
+        (stay.gop, stay.sizes) = (5, (40_000, 500));
+        plan.rules.link = Link { delay: 40 * MS, rate: 500_000 };
+        for (index, format) in Format::ALL.into_iter().enumerate() {
+            plan.add(format, Manner::Healthy);
+            for off_ms in [80, 110, 130, 170] {
+                plan.add(format, Manner::Slow { on_ms: 20, off_ms: off_ms + 7 * index as u64 });
+            }
         }
         plan
     }
