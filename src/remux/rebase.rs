@@ -20,8 +20,8 @@ pub struct State {
     last: Option<i64>,
     /// Bytes of the current message that were sent already.
     done: u32,
-    /// What was gathered last: length of each message and where the next one begins.
-    layout: Vec<(u32, Position)>,
+    /// What was gathered last: where each message begins, its length and where it is over.
+    layout: Vec<(Position, u32, Position)>,
 }
 
 /// Most messages of one gather send.
@@ -74,7 +74,7 @@ impl State {
             message.write(mirror, format, chunk_size, time, &mut writer);
             let (len, full) = (writer.len, writer.full);
             skip = skip.saturating_sub(len as usize);
-            self.layout.push((len, message.next));
+            self.layout.push((message.at, len, message.next));
             at = message.next;
             if full {
                 break;
@@ -87,8 +87,13 @@ impl State {
     pub fn sent(&mut self, _mirror: &Mirror, at: Position, bytes: u32) -> Position {
         let mut at = at;
         let mut done = self.done + bytes;
-        for &(len, next) in &self.layout {
+        for &(start, len, next) in &self.layout {
             if done < len {
+                // The end of a block is not yet the beginning of the message in the next one, and
+                // where a player is is compared with where the newest GOP begins.
+                if done > 0 {
+                    at = start;
+                }
                 break;
             }
             done -= len;

@@ -114,6 +114,7 @@ impl Plan {
             refusals: faults.accept_failure > 0.0,
             link: Link { delay, rate: (per_second / 2).clamp(1, 1 << 30) },
             rebased: vhost.play.time_jitter != TimeJitter::Off,
+            queue_ms: vhost.play.queue_length.as_millis() as i64,
             memory_short,
             keyframe_starts: vhost.play.gop_cache && !memory_short && !short_gops,
         };

@@ -65,6 +65,8 @@ pub struct Rules {
     pub link: Link,
     /// Every player has its own time base.
     pub rebased: bool,
+    /// `queue_length`, ms.
+    pub queue_ms: i64,
     /// Media memory may be used up: messages may be missing for everybody.
     pub memory_short: bool,
     /// Players begin at a keyframe and go on at one.
@@ -100,6 +102,8 @@ struct Seen {
     base: Option<(usize, i64)>,
     /// When the first frame came, ns.
     first_at: u64,
+    /// The first frame of the log, and its time as it came, ms.
+    first: Option<(usize, i64)>,
     /// A picture came already since joining or since the last gap.
     picture: bool,
 }
@@ -550,6 +554,9 @@ impl Player {
             self.fail(&what);
         }
         let mut gap = false;
+        if before.is_none() {
+            self.seen.first = Some((index, time));
+        }
         if let Some(last) = before {
             if index <= last {
                 self.fail(&format!("frame {index} comes after frame {last}"));
@@ -559,7 +566,8 @@ impl Player {
                 gap = true;
                 self.gaps += 1;
                 self.seen.picture = false;
-                if self.is_healthy() && rules.ample && !rules.memory_short {
+                let excused = self.joined_in_a_long_gop(last, time, ledger, rules);
+                if self.is_healthy() && rules.ample && !rules.memory_short && !excused {
                     let near = ledger.around(index);
                     self.fail(&format!("{missing} frames missing before frame {index}\n{near}"));
                 }
@@ -601,6 +609,15 @@ impl Player {
             }
         }
         self.seen.last = Some(index);
+    }
+
+    /// Who joins a GOP that is longer than `queue_length` begins further behind than that. When
+    /// the next keyframe comes before it has read the GOP, it goes on there, fast as it is.
+    fn joined_in_a_long_gop(&self, last: usize, time: i64, ledger: &Ledger, rules: &Rules) -> bool {
+        self.seen.first.is_some_and(|(first, joined)| {
+            let one_gop = !ledger.sent[first + 1..=last].iter().any(|sent| sent.keyframe);
+            one_gop && time - joined > rules.queue_ms
+        })
     }
 
     /// The stream's timeline is the same for all; a player's own is a fixed distance from it.

@@ -53,6 +53,8 @@ fn one_stream(seconds: u64, faults: Faults) -> Plan {
             // Players look every 5 ms.
             link: Link { delay: 10 * MS, rate: 10 << 20 },
             rebased: false,
+            // Nobody who reads misses anything, however long the GOPs.
+            queue_ms: i64::MAX,
             memory_short: false,
             keyframe_starts: true,
         },
@@ -153,25 +155,25 @@ impl Plan {
         plan
     }
 
-    /// Players too slow for the stream, which fall behind in every GOP. A GOP is not much more than
-    /// its keyframe, so the send in which a player is found to be behind often ends within the
-    /// keyframe that it would go on at.
+    /// Players too slow for the stream, which fall behind in every GOP. Sends stay pending until
+    /// all of them is taken, so the one in which a player is found to be behind often ends within
+    /// the keyframe that it would go on at.
     pub fn slow_players() -> Plan {
         let slow = Faults {
             latency: Span::millis(2, 2),
             send_buffer: 8 << 10,
             receive_window: 4 << 10,
+            held_send: 1.0,
             ..Faults::none()
         };
-        let mut plan = one_stream(30, slow);
-        plan.config.vhost.play.queue_length = Duration::from_millis(250);
-        let stay = plan.stay();
-        (stay.gop, stay.sizes) = (5, (40_000, 500));
+        let mut plan = one_stream(40, slow);
+        plan.config.vhost.play.queue_length = Duration::from_millis(500);
+        plan.stay().sizes = (40_000, 500);
         plan.rules.link = Link { delay: 40 * MS, rate: 500_000 };
         for (index, format) in Format::ALL.into_iter().enumerate() {
             plan.add(format, Manner::Healthy);
-            for off_ms in [80, 110, 130, 170] {
-                plan.add(format, Manner::Slow { on_ms: 20, off_ms: off_ms + 7 * index as u64 });
+            for off_ms in [300, 450, 600, 750] {
+                plan.add(format, Manner::Slow { on_ms: 20, off_ms: off_ms + 31 * index as u64 });
             }
         }
         plan
