@@ -77,14 +77,20 @@ impl Plan {
         let window = u64::from(faults.send_buffer.min(faults.receive_window));
         let per_second = window * 1_000 * MS / round_trip.max(1);
         let ample = per_second >= 5_000_000;
+        // What a publisher gets through: where receives run out of buffers, a large frame holds up
+        // seconds of the stream, and players that read fast are behind by as much at once.
+        let split = if faults.split_receive > 0.0 { 2 } else { 1 };
+        let receive = u64::from(faults.receive_buffer) / split * 1_000 * MS;
+        let pause = (faults.no_buffers * faults.rearm.max as f64) as u64;
+        let roomy = ample && receive / pause.max(1) >= 5_000_000;
         let streams = 1 + r.below(2) as usize;
         let length_ms = 14_000 + r.below(8_000);
         let mut publishers = Vec::new();
         for stream in 0..streams {
-            publishers.push((stream, stays(r, length_ms, ample)));
+            publishers.push((stream, stays(r, length_ms, ample, roomy)));
             if r.below(4) == 0 {
                 // A rival: who comes second has to wait.
-                publishers.push((stream, stays(r, length_ms / 2, ample)));
+                publishers.push((stream, stays(r, length_ms / 2, ample, roomy)));
             }
         }
         let mut players = Vec::new();
@@ -138,7 +144,7 @@ fn pick(r: &mut Random, of: &[u64]) -> u64 {
     *r.pick(of).expect("there are some")
 }
 
-fn stays(r: &mut Random, length_ms: u64, ample: bool) -> Vec<Stay> {
+fn stays(r: &mut Random, length_ms: u64, ample: bool, roomy: bool) -> Vec<Stay> {
     let mut stays = Vec::new();
     let mut at = 0;
     loop {
@@ -166,7 +172,7 @@ fn stays(r: &mut Random, length_ms: u64, ample: bool) -> Vec<Stay> {
         let every = 1 + r.below(4);
         let fps = pick(r, &[10, 25, 30]);
         let gop = pick(r, &[1, 5, 20, 50]);
-        let large = (ample && r.below(5) == 0).then(|| pick(r, &large));
+        let large = (ample && r.below(5) == 0).then(|| pick(r, &large)).filter(|_| roomy);
         // All formats and players of a run together would take minutes for more.
         let large = large.map(|len| (every.max(len * fps / gop / LARGE_RATE_MAX), len as usize));
         stays.push(Stay {
