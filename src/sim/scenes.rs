@@ -90,9 +90,15 @@ impl Plan {
     }
 
     /// Sound alone, a message every 93 ms: who is not told of one has it with the next at the
-    /// earliest, and nothing else hides that.
+    /// earliest, and nothing else hides that. A little noise keeps turns and messages out of step.
     pub fn far_players() -> Plan {
-        let mut plan = one_stream(10, Faults::none());
+        let noise = Faults {
+            latency: Span::micros(20, 900),
+            completion: Span::micros(0, 300),
+            spurious_wake: 0.2,
+            ..Faults::none()
+        };
+        let mut plan = one_stream(20, noise);
         plan.shards = 4;
         plan.stay().video = None;
         for format in [Format::ALL; 4].into_iter().flatten() {
@@ -105,14 +111,18 @@ impl Plan {
     /// of a send, so the log moves on and its blocks are used again while the network has yet to
     /// read what it was given.
     pub fn unread_zero_copy() -> Plan {
-        let deep = Faults { send_buffer: 512 << 10, receive_window: 8 << 10, ..Faults::none() };
-        let mut plan = one_stream(20, deep);
+        let deep = Faults { send_buffer: 1 << 20, receive_window: 8 << 10, ..Faults::none() };
+        let mut plan = one_stream(30, deep);
         plan.config.zero_copy = Switch::On;
-        plan.stay().sizes = (8_000, 1_000);
+        // Small sends are copied anyway.
+        plan.config.vhost.play.mw_latency = MwLatency::Fixed(Duration::from_millis(200));
+        plan.rules.link.delay += 200 * MS;
+        // Blocks of half a second have 64 KiB, and the feed keeps four of them.
+        plan.stay().sizes = (25_000, 3_500);
         for format in Format::ALL {
             plan.add(format, Manner::Healthy);
-            plan.add(format, Manner::Stalls { at_ms: 1_500, for_ms: 4_000 });
-            plan.add(format, Manner::Stalls { at_ms: 3_100, for_ms: 2_500 });
+            plan.add(format, Manner::Stalls { at_ms: 1_500, for_ms: 7_000 });
+            plan.add(format, Manner::Stalls { at_ms: 3_100, for_ms: 5_000 });
         }
         plan
     }
@@ -142,15 +152,15 @@ impl Plan {
     }
 
     /// Players that fall behind again and again with a send on its way: small sockets, and a queue
-    /// shorter than a GOP.
+    /// of more blocks than the feed keeps for others.
     pub fn lagging_players() -> Plan {
         let small = Faults { send_buffer: 8 << 10, receive_window: 4 << 10, ..Faults::none() };
-        let mut plan = one_stream(30, small);
-        plan.config.vhost.play.queue_length = Duration::from_millis(700);
+        let mut plan = one_stream(60, small);
+        plan.config.vhost.play.queue_length = Duration::from_secs(6);
         for format in Format::ALL {
             plan.add(format, Manner::Healthy);
-            plan.add(format, Manner::Stalls { at_ms: 400, for_ms: 2_300 });
-            plan.add(format, Manner::Slow { on_ms: 10, off_ms: 900 });
+            plan.add(format, Manner::Stalls { at_ms: 400, for_ms: 9_000 });
+            plan.add(format, Manner::Stalls { at_ms: 1_100, for_ms: 7_700 });
         }
         plan
     }
