@@ -133,6 +133,10 @@ pub const BACKLOG: i32 = 4_096;
 /// that falls behind is known to have and its backlog stays in the shared log.
 pub const NOTSENT_LOWAT: u32 = 128 << 10;
 
+/// Bytes that newcomers of one shard may have said while they wait for their turn; with more, turns
+/// are spent on newcomers until it is less.
+pub const LOBBY_BYTES_MAX: usize = 8 << 20;
+
 /// Letters that wait for a shard; with one more the shard looks at everything instead.
 pub const LETTERS_MAX: usize = 4_096;
 

@@ -57,6 +57,7 @@ pub struct Player {
     sending: Sending,
     /// `pause`, by the player's wish.
     pub paused: bool,
+    begun: Begun,
     /// The session has replies to send at the next message boundary.
     pub has_out: bool,
     /// Fell behind; its send is being cancelled. Then it finishes its message and goes on at the
@@ -98,6 +99,14 @@ enum Phase {
     Moving { headers: u32 },
 }
 
+/// Whether a player that follows may have the feed's bytes: the first ones are many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Begun {
+    No,
+    Asked,
+    Yes,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     Nothing,
@@ -111,6 +120,8 @@ enum Sending {
 pub enum Pumped {
     /// A send is in flight, or there is nothing to send.
     Fine,
+    /// It has been greeted and now waits for [`Player::begin`].
+    Begins,
     /// It was moved to a newer place.
     Skipped,
     /// It wanted to leave, and nothing of it is left to be sent.
@@ -161,6 +172,7 @@ impl Player {
             phase: Phase::Waiting,
             sending: Sending::Nothing,
             paused: false,
+            begun: Begun::No,
             has_out: false,
             lagging: false,
             leaving: false,
@@ -180,6 +192,11 @@ impl Player {
     /// Where zero-copy was found to pay or not.
     pub fn route(&self) -> u16 {
         self.route
+    }
+
+    /// From now on a new player is sent what the feed has.
+    pub fn begin(&mut self) {
+        self.begun = Begun::Yes;
     }
 
     /// The player wants to stop; it is done with when [`Pumped::Left`] says so.
@@ -345,6 +362,7 @@ impl Player {
                 Phase::Live => match self.pump_live(with) {
                     Step::Again => {}
                     Step::Done => break,
+                    Step::Begin => return Pumped::Begins,
                     Step::Leave => return Pumped::Left,
                     Step::Close(closing) => return Pumped::Close(closing),
                 },
@@ -377,6 +395,7 @@ impl Player {
                         continue;
                     }
                     self.enter(&entrance, mirror);
+                    self.begun = Begun::Yes;
                     skipped = true;
                 }
             }
@@ -411,6 +430,12 @@ impl Player {
         }
         if self.lagging {
             return self.finish_message(with, mirror);
+        }
+        if self.begun != Begun::Yes {
+            return match std::mem::replace(&mut self.begun, Begun::Asked) {
+                Begun::No => Step::Begin,
+                _ => Step::Done,
+            };
         }
         if self.duration_is_over(mirror.feed()) {
             return Step::Close(Closing::new(Reason::DurationReached));
@@ -515,6 +540,7 @@ impl Player {
         let Some(entrance) = mirror.entrance() else { return false };
         self.enter(&entrance, mirror);
         let Entrance { join, time: start_time, .. } = entrance;
+        self.begun = Begun::No;
         let aux = self.aux.get_or_insert_default();
         let mut prologue = join.prologue.clone();
         let mut time = start_time;
@@ -591,6 +617,7 @@ impl Player {
 enum Step {
     Again,
     Done,
+    Begin,
     Leave,
     Close(Closing),
 }

@@ -7,6 +7,7 @@
 pub mod fanout;
 pub mod gate;
 pub mod letter;
+pub mod lobby;
 pub mod pace;
 pub mod route;
 pub mod run;
@@ -29,6 +30,7 @@ use crate::session::{Closing, Env, Play, Protocol, Publish, Session, SessionId, 
 use fanout::{Follow, Player, Pump, Pumped};
 use gate::Gate;
 pub use letter::{Letter, Mailbox, Post};
+use lobby::{Lobby, Wanted};
 use pace::Pace;
 use route::Routes;
 
@@ -130,6 +132,8 @@ pub struct Shard<D: Driver> {
     lingering: Vec<(u64, Weak<Stream>)>,
     /// Shards to be woken at the end of the turn, one bit each.
     wakes: u64,
+    /// Newcomers that wait for their turn.
+    lobby: Lobby,
     routes: Routes,
     pace: Pace,
     /// What the driver was told about gathering completions, ns.
@@ -177,6 +181,7 @@ impl<D: Driver> Shard<D> {
             holds: Vec::new(),
             lingering: Vec::new(),
             wakes: 0,
+            lobby: Lobby::default(),
             routes,
             pace: Pace::new(now, (clocks.thread_cpu_ns)()),
             gathering_ns: 0,
@@ -503,6 +508,7 @@ impl<D: Driver> Shard<D> {
         };
         match player.pump(&mut pump) {
             Pumped::Fine => {}
+            Pumped::Begins => self.lobby.put(Wanted::Begin { conn }),
             Pumped::Skipped => {
                 self.counters.count(Reason::SkipLag);
                 player.client.count_skip();

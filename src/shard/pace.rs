@@ -19,8 +19,9 @@ const FULL: f64 = 0.70;
 const COMFORTABLE_NS: u64 = 110_000_000;
 /// Smallest window worth having, ns: below it sends are hardly ever merged.
 const STEP_NS: u64 = 8_000_000;
-/// Time between two looks at the load, ns.
+/// Time between two looks at the load, ns: at least, and half of the most.
 const SAMPLE_NS: u64 = 100_000_000;
+const SAMPLE_NS_MAX: u64 = 400_000_000;
 
 /// Completions worth waiting for while messages are gathered anyway.
 pub const GATHER_EVENTS: u32 = 32;
@@ -44,19 +45,23 @@ impl Pace {
 
     /// True when it is time to call [`Pace::sample`].
     pub fn wants_sample(&self, now: u64) -> bool {
-        now.saturating_sub(self.sampled_at) >= SAMPLE_NS
+        // Load comes in bursts, one in a window: too short a look sees either none or too much.
+        now.saturating_sub(self.sampled_at) >= SAMPLE_NS.max(2 * self.window_ns.min(SAMPLE_NS_MAX))
     }
 
-    /// Takes the CPU time the shard's thread has used so far, ns.
-    pub fn sample(&mut self, now: u64, cpu: u64) {
+    /// Takes the CPU time the shard's thread has used so far, ns. `newcomers`: some had to wait for
+    /// their turn, so that the shard was as busy as it could be, whatever its players cost.
+    pub fn sample(&mut self, now: u64, cpu: u64, newcomers: bool) {
         let wall = now.saturating_sub(self.sampled_at).max(1);
         let load = (cpu.saturating_sub(self.cpu_at) as f64 / wall as f64).min(1.0);
         self.sampled_at = now;
         self.cpu_at = cpu;
         // Half old, half new: a single keyframe must not swing the window.
         self.load = (self.load + load) / 2.0;
-        if self.load > FULL || (self.load > BUSY && self.window_ns < COMFORTABLE_NS) {
-            let bound = if self.load > FULL { u64::MAX } else { COMFORTABLE_NS };
+        // What newcomers cost is over in a moment and does not shrink with a longer window.
+        let full = self.load > FULL && !newcomers;
+        if full || (self.load > BUSY && self.window_ns < COMFORTABLE_NS) {
+            let bound = if full { u64::MAX } else { COMFORTABLE_NS };
             self.window_ns = (self.window_ns + self.window_ns / 2).max(STEP_NS).min(bound);
         } else if self.load < IDLE || (self.load < FULL / 2.0 && self.window_ns > COMFORTABLE_NS) {
             self.window_ns = self.window_ns / 4 * 3;
@@ -110,7 +115,7 @@ mod tests {
             let load = (demand / (1.0 + window / 0.014)).min(1.0);
             now += SAMPLE_NS;
             cpu += load * SAMPLE_NS as f64;
-            pace.sample(now, cpu as u64);
+            pace.sample(now, cpu as u64, false);
         }
         (pace.load(), pace.window(&rule))
     }
@@ -139,22 +144,33 @@ mod tests {
     fn completions_are_gathered_only_under_load_and_only_for_a_moment() {
         let mut pace = Pace::new(0, 0);
         assert_eq!(pace.gather_ns(), 0);
-        pace.sample(SAMPLE_NS, SAMPLE_NS);
+        pace.sample(SAMPLE_NS, SAMPLE_NS, false);
         assert_eq!(pace.gather_ns(), STEP_NS / 8);
         for step in 2..60 {
-            pace.sample(step * SAMPLE_NS, step * SAMPLE_NS);
+            pace.sample(step * SAMPLE_NS, step * SAMPLE_NS, false);
             assert!(pace.gather_ns() <= 2_000_000);
         }
         for step in 60..120 {
-            pace.sample(step * SAMPLE_NS, 59 * SAMPLE_NS);
+            pace.sample(step * SAMPLE_NS, 59 * SAMPLE_NS, false);
         }
         assert_eq!(pace.gather_ns(), 0);
     }
 
     #[test]
+    fn newcomers_do_not_make_others_wait_longer() {
+        let mut pace = Pace::new(0, 0);
+        for step in 1..60 {
+            pace.sample(step * SAMPLE_NS, step * SAMPLE_NS, true);
+        }
+        assert_eq!(pace.adaptive(), Duration::from_nanos(COMFORTABLE_NS));
+        pace.sample(60 * SAMPLE_NS, 60 * SAMPLE_NS, false);
+        assert!(pace.adaptive() > Duration::from_nanos(COMFORTABLE_NS));
+    }
+
+    #[test]
     fn a_fixed_window_is_not_touched() {
         let mut pace = Pace::new(0, 0);
-        pace.sample(SAMPLE_NS, SAMPLE_NS);
+        pace.sample(SAMPLE_NS, SAMPLE_NS, false);
         let rule = MergedWrite { adaptive: false, window: Duration::from_millis(42), messages: 8 };
         assert_eq!(pace.window(&rule), Duration::from_millis(42));
     }

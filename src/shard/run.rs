@@ -10,6 +10,7 @@ use crate::hub::{Counters, Reason};
 use crate::limits;
 use crate::session::Closing;
 
+use super::lobby::Wanted;
 use super::pace::GATHER_EVENTS;
 use super::{Letter, Link, Shard};
 
@@ -47,14 +48,14 @@ impl<D: Driver> Shard<D> {
         let mut events = std::mem::take(&mut self.events);
         self.driver.turn(Some(deadline), &mut events)?;
         for event in events.drain(..) {
-            self.react(event);
+            self.receive_or_postpone(event);
         }
         self.events = events;
         self.read_letters();
         let now = self.driver.now();
         if self.pace.wants_sample(now) {
             let cpu = (self.clocks.thread_cpu_ns)();
-            self.pace.sample(now, cpu);
+            self.pace.sample(now, cpu, self.lobby.take_was_full());
             self.set_gathering();
             self.routes.tick(now, cpu);
             self.note_pace();
@@ -65,18 +66,19 @@ impl<D: Driver> Shard<D> {
         }
         self.spread();
         self.fan_out();
+        self.let_in();
         self.wake_others();
         Counters::add(&self.counters.turns, 1);
         Counters::add(&self.counters.bytes_sent, std::mem::take(&mut self.bytes_sent));
         let ending = self.stopping || self.draining;
-        if ending && self.open_sessions == 0 && self.closing == 0 {
+        if ending && self.open_sessions == 0 && self.closing == 0 && self.lobby.is_empty() {
             return Ok(Flow::Finished);
         }
         Ok(Flow::Continue)
     }
 
     fn next_deadline(&self) -> u64 {
-        if !self.touched.is_empty() {
+        if !self.touched.is_empty() || !self.lobby.is_empty() {
             return 0;
         }
         let window = self.due.iter().filter_map(|&index| self.due_at(index)).min();
@@ -99,6 +101,49 @@ impl<D: Driver> Shard<D> {
 
     fn next_sample(&self) -> u64 {
         self.driver.now() + 100_000_000
+    }
+
+    /// Newcomers' events wait until publishers and players have been served.
+    fn receive_or_postpone(&mut self, event: Event) {
+        match event {
+            Event::Accepted { listener, conn, peer, local } => {
+                self.lobby.put(Wanted::Accepted { listener, conn, peer, local });
+            }
+            Event::Received { conn, data } if self.is_newcomer(conn) => {
+                self.lobby.put(Wanted::Received { conn, data });
+            }
+            Event::ReceiveEnded { conn, ended } if self.lobby.holds(conn) => {
+                self.lobby.put(Wanted::Ended { conn, ended });
+            }
+            event => self.react(event),
+        }
+    }
+
+    fn is_newcomer(&mut self, conn: Conn) -> bool {
+        self.lobby.holds(conn)
+            || (self.links.get(conn.index()).is_none_or(|link| *link == Link::NONE)
+                && self.session(conn).is_none_or(|session| session.publisher().is_none()))
+    }
+
+    /// Lets newcomers in, as many as the turn can afford.
+    fn let_in(&mut self) {
+        self.lobby.open();
+        while let Some(wanted) = self.lobby.next() {
+            match wanted {
+                Wanted::Accepted { listener, conn, peer, local } => {
+                    self.react(Event::Accepted { listener, conn, peer, local });
+                }
+                Wanted::Received { conn, data } => self.react(Event::Received { conn, data }),
+                Wanted::Ended { conn, ended } => self.react(Event::ReceiveEnded { conn, ended }),
+                Wanted::Begin { conn } => {
+                    if let Some(player) = self.player(conn) {
+                        player.begin();
+                        self.pump(conn);
+                    }
+                }
+            }
+        }
+        self.lobby.close();
     }
 
     fn react(&mut self, event: Event) {
@@ -334,22 +379,22 @@ impl<D: Driver> Shard<D> {
             follow.ends_at = Some(now + limits::DRAIN_MS_MAX * 1_000_000);
             self.ending.push(index);
         }
-        // From the back: a player that has to be closed is replaced by one seen already.
-        let mut player = follow.players.len();
-        while player > 0 {
-            player -= 1;
-            let link = Link { follow: index, player: player as u32 };
-            let Some(follow) = self.follows[index as usize].as_mut() else { return };
-            let Some(entry) = follow.players.get_mut(player) else { continue };
+        // Who came first is served first: those who watch do not wait for those who join.
+        let mut player = 0;
+        while let Some(follow) = self.follows[index as usize].as_mut() {
+            let Some(entry) = follow.players.get_mut(player) else { break };
+            let conn = entry.conn;
             if let Some(mirror) = &follow.mirror
                 && entry.check_lag(mirror, queue_ms)
             {
-                self.driver.cancel_send(entry.conn);
-                continue;
+                self.driver.cancel_send(conn);
+            } else if !entry.in_flight() {
+                self.pump_at(Link { follow: index, player: player as u32 });
             }
-            if !entry.in_flight() {
-                self.pump_at(link);
-            }
+            // Whoever has to be closed is replaced by the last one, who is to be served, too.
+            let follow = self.follows[index as usize].as_ref();
+            let stays = follow.and_then(|f| f.players.get(player)).is_some_and(|p| p.conn == conn);
+            player += usize::from(stays);
         }
         if let Some(follow) = self.follows[index as usize].as_mut() {
             follow.trim();
