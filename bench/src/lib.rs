@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cost;
+pub mod network;
 pub mod null;
 pub mod page;
 pub mod process;

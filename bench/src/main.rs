@@ -7,8 +7,10 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::Value;
 
-use bench::server::Error;
+use bench::network;
+use bench::server::{self, Error};
 
 #[derive(Parser)]
 #[command(
@@ -16,7 +18,8 @@ use bench::server::Error;
     after_help = "Examples:\n  \
         cargo run --release -p bench --bin compare -- --quick\n  \
         cargo run --release -p bench --bin compare -- --players 1000,3000 --html compare.html\n  \
-        cargo run --release -p bench --bin compare -- memory --json -\n\n\
+        cargo run --release -p bench --bin compare -- memory --json -\n  \
+        cargo run --release -p bench --bin compare -- all\n\n\
         The server runs on core 0 and the players on core 1. Figures of different runs do not\n\
         compare; ratios inside one run do."
 )]
@@ -31,10 +34,16 @@ struct Cli {
     /// Uses the programs that are there instead of building them first.
     #[arg(long, global = true)]
     no_build: bool,
+    /// Measures in the machine's own network, with its congestion control, and not in a namespace
+    /// with cubic. Always so with --peer.
+    #[arg(long, global = true)]
+    here: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
+    /// Everything the README's table needs, in about half an hour.
+    All(commands::all::Options),
     /// Resident memory: per additional player, and with many.
     Memory(commands::memory::Options),
     /// CPU per player on one shard and on two.
@@ -54,23 +63,11 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     ringcast::config::raise_open_files();
-    if !cli.no_build
-        && let Err(error) = commands::build()
-    {
+    if let Err(error) = prepare(&cli) {
         eprintln!("compare: {error}");
         return ExitCode::from(2);
     }
-    let outcome = match cli.command {
-        None => commands::compare::run(&cli.compare),
-        Some(Command::Memory(options)) => commands::memory::run(&options),
-        Some(Command::Shards(options)) => commands::shards::run(&options),
-        Some(Command::Storm(options)) => commands::storm::run(&options),
-        Some(Command::Ingest(options)) => commands::ingest::run(&options),
-        Some(Command::ZeroCopy(options)) => commands::zero_copy::run(&options),
-        Some(Command::Instructions(options)) => commands::instructions::run(&options),
-        Some(Command::Profile(options)) => commands::profile::run(&options),
-    };
-    let outcome = outcome.and_then(|report| write(&report, cli.json.as_deref()));
+    let outcome = run(&cli).and_then(|report| write(&report, cli.json.as_deref()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -80,7 +77,51 @@ fn main() -> ExitCode {
     }
 }
 
-fn write(report: &serde_json::Value, path: Option<&std::path::Path>) -> Result<(), Error> {
+/// Builds and installs what is needed, while there is a network to get it from; then leaves it.
+fn prepare(cli: &Cli) -> Result<(), Error> {
+    if network::is_inside() {
+        return network::set_up();
+    }
+    if !cli.no_build {
+        commands::build()?;
+    }
+    let compares = cli.command.is_none() && cli.compare.needs_nginx();
+    if compares || matches!(cli.command, Some(Command::All(_))) {
+        server::install_nginx()?;
+    }
+    if matches!(cli.command, Some(Command::All(_) | Command::ZeroCopy(_))) {
+        commands::zero_copy::install_clang();
+    }
+    if cli.here || cli.compare.has_peer() || matches!(cli.command, Some(Command::Instructions(_))) {
+        return Ok(());
+    }
+    let why = network::enter();
+    eprintln!(
+        "compare: {why}; measuring in the machine's own network, with {}",
+        network::congestion_control()
+    );
+    Ok(())
+}
+
+fn run(cli: &Cli) -> Result<Value, Error> {
+    match &cli.command {
+        None => commands::compare::run(&cli.compare),
+        Some(Command::All(options)) => commands::all::run(options, &|args| {
+            let words = std::iter::once("compare").chain(args.split_whitespace());
+            let step = Cli::try_parse_from(words).map_err(|why| Error::Tool(why.to_string()))?;
+            run(&step)
+        }),
+        Some(Command::Memory(options)) => commands::memory::run(options),
+        Some(Command::Shards(options)) => commands::shards::run(options),
+        Some(Command::Storm(options)) => commands::storm::run(options),
+        Some(Command::Ingest(options)) => commands::ingest::run(options),
+        Some(Command::ZeroCopy(options)) => commands::zero_copy::run(options),
+        Some(Command::Instructions(options)) => commands::instructions::run(options),
+        Some(Command::Profile(options)) => commands::profile::run(options),
+    }
+}
+
+fn write(report: &Value, path: Option<&std::path::Path>) -> Result<(), Error> {
     let Some(path) = path else { return Ok(()) };
     let text = format!("{report:#}\n");
     if path.as_os_str() == "-" {

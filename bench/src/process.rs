@@ -6,6 +6,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// A child that is killed and reaped when this is dropped.
@@ -14,22 +15,52 @@ pub struct Process {
     child: Child,
 }
 
+/// Who goes first on a core where real-time priority is allowed, the rest of the machine last. What
+/// else the machine does then takes no time from what is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rank {
+    /// Players that come in a storm: they must not keep those waiting who are measured.
+    Crowd = 1,
+    /// Players.
+    Players = 2,
+    /// Servers.
+    Server = 3,
+    /// Publishers: what they send late counts as the server's latency.
+    Publisher = 4,
+}
+
+/// True when programs are started with real-time priority.
+pub fn is_real_time() -> bool {
+    static ALLOWED: OnceLock<bool> = OnceLock::new();
+    *ALLOWED.get_or_init(|| {
+        let mut command = Command::new("chrt");
+        command.args(["--rr", "1", "true"]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
+}
+
 impl Process {
-    /// Starts a program on one core (`taskset`), with its output in a file. Where that is allowed
-    /// it goes before everything else on the core (`nice`), so that what else the machine does
-    /// disturbs less.
+    /// Starts a program on one core (`taskset`), with its output in a file.
     ///
     /// # Errors
-    /// `nice` cannot be started.
+    /// `taskset` or `chrt` cannot be started.
     pub fn start(
         cpus: &str,
+        rank: Rank,
         program: &Path,
         args: &[String],
         output: &Path,
     ) -> io::Result<Process> {
         let log = fs::File::create(output)?;
-        let child = Command::new("nice")
-            .args(["-n", "-20", "taskset", "-c", cpus])
+        let mut command = if is_real_time() {
+            let mut command = Command::new("chrt");
+            command.args(["--rr", &(rank as u8).to_string(), "taskset"]);
+            command
+        } else {
+            Command::new("taskset")
+        };
+        let child = command
+            .args(["-c", cpus])
             .arg(program)
             .args(args)
             .stdin(Stdio::null())
@@ -39,7 +70,7 @@ impl Process {
         Ok(Process { child })
     }
 
-    /// Its process id: `nice` and `taskset` replace themselves by the program.
+    /// Its process id: `chrt` and `taskset` replace themselves by the program.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

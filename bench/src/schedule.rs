@@ -46,6 +46,13 @@ pub struct Case {
     pub window: Window,
 }
 
+impl Case {
+    /// RTMP players of a stream with a keyframe every two seconds.
+    pub fn rtmp(players: u32, kbps: f64, window: Window) -> Case {
+        Case { protocol: Protocol::Rtmp, players, kbps, gop: 2.0, window }
+    }
+}
+
 impl std::fmt::Display for Case {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let protocol = match self.protocol {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::process::{self, Process, Scratch};
+use crate::process::{self, Process, Rank, Scratch};
 use crate::schedule::{Case, Protocol, Window};
 
 /// Which server.
@@ -142,7 +142,7 @@ pub fn start(kind: &Kind, case: &Case, setup: &Setup, scratch: &Scratch) -> Resu
         }
     };
     let (program, args) = through(setup.inside.as_deref(), &program, args);
-    let mut process = Process::start(&setup.cpus, &program, &args, &output)
+    let mut process = Process::start(&setup.cpus, Rank::Server, &program, &args, &output)
         .map_err(Error::during(kind.name()))?;
     let serves = match setup.inside {
         // From here its addresses cannot be reached; it is there when it has written something
@@ -239,7 +239,10 @@ fn nginx_config(rtmp: SocketAddr, scratch: &Scratch) -> String {
 }
 
 /// Installs nginx and its rtmp module with apt where they are missing.
-fn install_nginx() -> Result<(), Error> {
+///
+/// # Errors
+/// apt cannot do that.
+pub fn install_nginx() -> Result<(), Error> {
     let module = Path::new("/usr/lib/nginx/modules/ngx_rtmp_module.so");
     if module.exists() && Path::new("/usr/sbin/nginx").exists() {
         return Ok(());

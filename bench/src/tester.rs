@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::process::{self, Process, Scratch};
+use crate::process::{self, Process, Rank, Scratch};
 use crate::quantity::median;
 use crate::server::{Error, tail, through};
 
@@ -17,11 +17,13 @@ pub struct Place {
     pub cpus: String,
     /// Network namespace of the players.
     pub inside: Option<String>,
+    /// Which players go first.
+    pub rank: Rank,
 }
 
 impl Default for Place {
     fn default() -> Place {
-        Place { cpus: "1".into(), inside: None }
+        Place { cpus: "1".into(), inside: None, rank: Rank::Players }
     }
 }
 
@@ -75,7 +77,7 @@ pub fn publish(
         "--seconds=600".into(),
         "--quiet".into(),
     ];
-    start("publish", place, args.to_vec(), scratch)
+    start("publish", place, Rank::Publisher, args.to_vec(), scratch)
 }
 
 /// Plays with the given number of clients for some seconds.
@@ -100,12 +102,13 @@ pub fn play(
         format!("--seconds={seconds}s"),
         "--quiet".into(),
     ];
-    start(name, place, args.to_vec(), scratch)
+    start(name, place, place.rank, args.to_vec(), scratch)
 }
 
 fn start(
     name: &str,
     place: &Place,
+    rank: Rank,
     mut args: Vec<String>,
     scratch: &Scratch,
 ) -> Result<Tester, Error> {
@@ -116,7 +119,7 @@ fn start(
     args.push("--threads=1".into());
     let program = process::sibling("loadtest");
     let (program, args) = through(place.inside.as_deref(), &program, args);
-    let process = Process::start(&place.cpus, &program, &args, &log)
+    let process = Process::start(&place.cpus, rank, &program, &args, &log)
         .map_err(Error::during("the load tester"))?;
     Ok(Tester { process, report, log })
 }

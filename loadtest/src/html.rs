@@ -4,10 +4,27 @@ use crate::report::Report;
 
 /// The page.
 pub fn render(report: &Report) -> String {
-    let json = serde_json::to_string(report).expect("a report has string keys only");
-    // "</script>" inside a URL or a name must not end the script.
-    PAGE.replace("/*DATA*/null", &json.replace('<', "\\u003c"))
+    fill(PAGE, &serde_json::to_string(report).expect("a report has string keys only"))
 }
+
+/// Puts data (JSON) into a page whose script has a place for it.
+pub fn fill(page: &str, json: &str) -> String {
+    // "</script>" inside a URL or a name must not end the script.
+    page.replace(PLACE, &json.replace('<', "\\u003c"))
+}
+
+/// For tests of pages.
+///
+/// # Panics
+/// The page needs something from elsewhere, or does not have exactly one place for its data.
+pub fn assert_self_contained(page: &str) {
+    for address in ["http://", "https://", "src="] {
+        assert!(!page.contains(address), "the page has {address}");
+    }
+    assert_eq!(page.matches(PLACE).count(), 1);
+}
+
+const PLACE: &str = "/*DATA*/null";
 
 const PAGE: &str = include_str!("report.html");
 
@@ -17,7 +34,6 @@ mod tests {
 
     #[test]
     fn the_page_asks_nobody_for_anything() {
-        assert!(!PAGE.contains("http://") && !PAGE.contains("https://") && !PAGE.contains("src="));
-        assert_eq!(PAGE.matches("/*DATA*/null").count(), 1);
+        assert_self_contained(PAGE);
     }
 }

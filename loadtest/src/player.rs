@@ -212,18 +212,16 @@ impl HttpFlv {
         on: &mut dyn FnMut(Step<'_>) -> Flow,
     ) -> Result<usize, Failure> {
         if matches!(self.body, Body::Head) {
-            let Some((response, rest)) = read_head(&mut self.head, data)? else { return Ok(0) };
-            if response.status != 200 {
-                return Err(Failure::Refused(format!("HTTP status {}", response.status)));
-            }
+            let Some(response) = read_head(&mut self.head, &mut data, 200)? else {
+                return Ok(0);
+            };
             self.body = match response.content_length {
                 _ if response.chunked => Body::Chunked(ChunkedDecoder::new()),
                 Some(length) => Body::Length(length),
                 None => Body::Close,
             };
-            data = &data[data.len() - rest..];
             if on(Step::Started) == Flow::Stop {
-                return Ok(rest);
+                return Ok(data.len());
             }
         }
         match &mut self.body {
@@ -279,15 +277,13 @@ impl WsFlv {
     ) -> Result<usize, Failure> {
         let protocol = |e: &dyn std::fmt::Display| Failure::Protocol(e.to_string());
         if self.reader.is_none() {
-            let Some((response, rest)) = read_head(&mut self.head, data)? else { return Ok(0) };
-            if response.status != 101 {
-                return Err(Failure::Refused(format!("HTTP status {}", response.status)));
-            }
+            let Some(response) = read_head(&mut self.head, &mut data, 101)? else {
+                return Ok(0);
+            };
             ws::client_accepted(&response, self.nonce).map_err(|e| protocol(&e))?;
             self.reader = Some(ws::Reader::new(ws::From::Server, WS_MESSAGE_BYTES_MAX));
-            data = &data[data.len() - rest..];
             if on(Step::Started) == Flow::Stop {
-                return Ok(rest);
+                return Ok(data.len());
             }
         }
         let Some(reader) = &mut self.reader else { return Ok(0) };
@@ -314,17 +310,21 @@ impl WsFlv {
 /// An FLV tag of the largest size, with its head and size field, and room to spare.
 const WS_MESSAGE_BYTES_MAX: usize = (16 << 20) + 1024;
 
-/// Collects a response head. Returns the response and how many bytes of `data` lie behind it.
+/// Collects a response head, which has to have the given status. Leaves in `data` what lies behind.
 fn read_head(
     head: &mut Vec<u8>,
-    data: &[u8],
-) -> Result<Option<(ringcast::proto::http::Response, usize)>, Failure> {
+    data: &mut &[u8],
+    status: u16,
+) -> Result<Option<ringcast::proto::http::Response>, Failure> {
     head.extend_from_slice(data);
     match parse_response(head).map_err(|e| Failure::Protocol(e.to_string()))? {
         Some((response, used)) => {
-            let rest = head.len() - used;
+            *data = &data[data.len() - (head.len() - used)..];
             *head = Vec::new();
-            Ok(Some((response, rest)))
+            match response.status == status {
+                true => Ok(Some(response)),
+                false => Err(Failure::Refused(format!("HTTP status {}", response.status))),
+            }
         }
         None if head.len() > HEAD_BYTES_MAX => {
             Err(Failure::Protocol("endless response head".to_owned()))

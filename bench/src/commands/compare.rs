@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -55,7 +56,20 @@ pub struct Options {
     html: Option<PathBuf>,
 }
 
-fn window(text: &str) -> Result<Window, String> {
+impl Options {
+    /// True when nginx takes part.
+    pub fn needs_nginx(&self) -> bool {
+        !self.without.iter().any(|name| Kind::Nginx.name().starts_with(name.as_str()))
+    }
+
+    /// True when a server takes part that runs already, outside of any namespace of ours.
+    pub fn has_peer(&self) -> bool {
+        !self.peer.is_empty()
+    }
+}
+
+/// Reads a window: milliseconds or "adaptive".
+pub fn window(text: &str) -> Result<Window, String> {
     match text {
         "adaptive" => Ok(Window::Adaptive),
         ms => ms.parse().map(Window::Fixed).map_err(|_| "milliseconds or adaptive".into()),
@@ -78,6 +92,9 @@ fn peer(text: &str) -> Result<Kind, String> {
     Ok(Kind::Peer { name: name.into(), url: url.into(), pid })
 }
 
+/// No turn of the quick schedule begins later than this, seconds.
+const QUICK_SECONDS: f64 = 162.0;
+
 /// Runs of one case, by server.
 type Runs = BTreeMap<String, Vec<Cost>>;
 
@@ -92,12 +109,28 @@ pub fn run(options: &Options) -> Result<Value, Error> {
     let place = Place::default();
     let head = super::head("compare");
     let mut all: Vec<(Case, Runs)> = cases.iter().map(|c| (*c, Runs::new())).collect();
+    let began = Instant::now();
+    let turns =
+        cases.iter().map(|case| kinds.iter().filter(|k| k.can(case)).count()).sum::<usize>();
+    let turns = turns * rounds as usize;
+    let mut turn = 0;
     for round in 1..=rounds {
         for (case, runs) in &mut all {
-            for kind in kinds.iter().filter(|k| k.can(case)) {
+            let mut able: Vec<&Kind> = kinds.iter().filter(|k| k.can(case)).collect();
+            // Who was first is last in the next round, so that a drift of the machine evens out.
+            if round % 2 == 0 {
+                able.reverse();
+            }
+            for kind in able {
+                let elapsed = began.elapsed().as_secs_f64();
+                if options.quick && elapsed > QUICK_SECONDS {
+                    break;
+                }
+                let left = elapsed / f64::from(turn.max(1)) * (turns as f64 - f64::from(turn));
+                turn += 1;
                 let cost = measure(kind, case, seconds, &setup, &place, &scratch)?;
                 eprintln!(
-                    "round {round}/{rounds}  {case}  {:<10} {:6.1} us/player  {:5.1} %  p50 {:.1} \
+                    "[{turn}/{turns}, {left:.0} s left] {case}  {:<10} {:6.1} us/player  {:5.1} %  p50 {:.1} \
                      p99 {:.1} ms  {:.0} Mbit/s{}",
                     kind.name(),
                     cost.us_per_player,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use bench::process::{Cpu, Scratch, resident};
 use bench::quantity::{median, range};
-use bench::schedule::{Case, Protocol, Window};
+use bench::schedule::{Case, Window};
 use bench::server::{self, Error, Kind, Setup};
 use bench::tester::{self, Place};
 
@@ -34,13 +34,7 @@ pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("ingest");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
     // A long window keeps the floor's own stream, to which nobody listens, out of the figure.
-    let case = Case {
-        protocol: Protocol::Rtmp,
-        players: 0,
-        kbps: options.kbps,
-        gop: 2.0,
-        window: Window::Fixed(1_000),
-    };
+    let case = Case::rtmp(0, options.kbps, Window::Fixed(1_000));
     let place = Place::default();
     let mut runs = [Vec::new(), Vec::new()];
     for round in 1..=options.rounds {

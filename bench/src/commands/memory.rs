@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use bench::process::{self, Scratch};
-use bench::schedule::{Case, Protocol, Window};
+use bench::schedule::{Case, Window};
 use bench::server::{self, Error, Kind, Setup};
 use bench::tester::{self, Place};
 
@@ -29,9 +29,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("memory");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
-    let window = Window::Adaptive;
-    let (players, kbps) = (options.players, options.kbps);
-    let case = Case { protocol: Protocol::Rtmp, players, kbps, gop: 2.0, window };
+    let case = Case::rtmp(options.players, options.kbps, Window::Adaptive);
     let place = Place::default();
     let slab_before = process::kernel_slab();
     let server = server::start(&Kind::Ringcast, &case, &Setup::default(), &scratch)?;

@@ -1,5 +1,6 @@
 //! The commands, and what they share.
 
+pub mod all;
 pub mod compare;
 pub mod ingest;
 pub mod instructions;
@@ -45,6 +46,8 @@ pub fn head(name: &str) -> Value {
         "kernel": rustix::system::uname().release().to_string_lossy(),
         "cpu": model,
         "cores": std::thread::available_parallelism().map_or(0, usize::from),
+        "congestion_control": bench::network::congestion_control(),
+        "real_time_priority": process::is_real_time(),
         "load_before": load.split(' ').next().unwrap_or_default(),
     })
 }

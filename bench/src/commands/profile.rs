@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use bench::process::Scratch;
-use bench::schedule::{Case, Protocol, Window};
+use bench::schedule::{Case, Window};
 use bench::server::{self, Error, Kind, Setup};
 use bench::tester::{self, Place};
 
@@ -36,13 +36,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("profile");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
-    let case = Case {
-        protocol: Protocol::Rtmp,
-        players: options.players,
-        kbps: 600.0,
-        gop: 2.0,
-        window: Window::Fixed(options.window),
-    };
+    let case = Case::rtmp(options.players, 600.0, Window::Fixed(options.window));
     let kind = if options.floor { Kind::Floor } else { Kind::Ringcast };
     let place = Place::default();
     let server = server::start(&kind, &case, &Setup::default(), &scratch)?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use bench::cost::measure;
 use bench::process::Scratch;
 use bench::quantity::{median, range};
-use bench::schedule::{Case, Protocol, Window};
+use bench::schedule::{Case, Window};
 use bench::server::{Error, Kind, Setup};
 use bench::tester::Place;
 
@@ -35,13 +35,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("shards");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
-    let case = Case {
-        protocol: Protocol::Rtmp,
-        players: options.players,
-        kbps: 600.0,
-        gop: 2.0,
-        window: Window::Fixed(options.window),
-    };
+    let case = Case::rtmp(options.players, 600.0, Window::Fixed(options.window));
     let mut runs = [Vec::new(), Vec::new()];
     for round in 1..=options.rounds {
         for shards in 1..=2 {

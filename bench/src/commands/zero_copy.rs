@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
+use bench::network::{CONGESTION_CONTROL, ip};
 use bench::process::{Cpu, Scratch};
 use bench::quantity::{median, range};
-use bench::schedule::{Case, Protocol, Window};
+use bench::schedule::{Case, Window};
 use bench::server::{self, Error, Kind, Setup};
 use bench::tester::{self, Place};
 
@@ -82,13 +83,7 @@ fn turn(
     scratch: &Scratch,
 ) -> Result<f64, Error> {
     let route = Route::new()?;
-    let case = Case {
-        protocol: Protocol::Rtmp,
-        players: options.players,
-        kbps: options.kbps,
-        gop: 2.0,
-        window: Window::Fixed(window),
-    };
+    let case = Case::rtmp(options.players, options.kbps, Window::Fixed(window));
     let setup = Setup {
         set: vec![format!("zero_copy=\"{policy}\""), "log.level=\"info\"".into()],
         address: "10.79.0.1".parse().ok(),
@@ -136,6 +131,14 @@ impl Route {
             inside(namespace, "link set lo up")?;
             inside(namespace, &format!("addr add {address} dev {device}"))?;
             inside(namespace, &format!("link set {device} up"))?;
+            let own = address.split('/').next().unwrap_or_default();
+            inside(
+                namespace,
+                &format!(
+                    "route change 10.79.0.0/16 dev {device} proto kernel scope link src {own} \
+                     congctl {CONGESTION_CONTROL}"
+                ),
+            )?;
             // Acknowledgements from the sink carry no options.
             ip(&format!(
                 "netns exec {namespace} sysctl -qw net.ipv4.tcp_timestamps=0 net.ipv4.tcp_sack=0 \
@@ -171,27 +174,20 @@ impl Drop for Route {
     }
 }
 
-fn ip(args: &str) -> Result<(), Error> {
-    let output = Command::new("ip")
-        .args(args.split_whitespace())
-        .output()
-        .map_err(Error::during("ip (apt-get install iproute2)"))?;
-    if output.status.success() {
-        return Ok(());
+/// Installs clang with apt where it is missing.
+pub fn install_clang() {
+    if Command::new("clang").arg("--version").stdout(Stdio::null()).status().is_ok() {
+        return;
     }
-    let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Err(Error::Tool(format!("ip {args}: {why}")))
+    eprintln!("installing clang");
+    let install = ["install", "-y", "-qq", "--no-install-recommends", "clang"];
+    let _ = Command::new("apt-get").args(["update", "-qq"]).status();
+    let _ = Command::new("apt-get").args(install).stdout(Stdio::null()).status();
 }
 
-/// Compiles the sink for BPF; clang is installed with apt where it is missing.
+/// Compiles the sink for BPF.
 fn compile(scratch: &Scratch) -> Result<String, Error> {
-    let missing = Command::new("clang").arg("--version").stdout(Stdio::null()).status().is_err();
-    if missing {
-        eprintln!("installing clang");
-        let install = ["install", "-y", "-qq", "--no-install-recommends", "clang"];
-        let _ = Command::new("apt-get").args(["update", "-qq"]).status();
-        let _ = Command::new("apt-get").args(install).stdout(Stdio::null()).status();
-    }
+    install_clang();
     let source: PathBuf = [env!("CARGO_MANIFEST_DIR"), "sink", "sink.c"].iter().collect();
     let object = scratch.file("sink.o");
     let include = format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH);
