@@ -138,6 +138,8 @@ pub struct Shard<D: Driver> {
     pace: Pace,
     /// What the driver was told about gathering completions, ns.
     gathering_ns: u64,
+    /// When somebody who does not wait for a window last waited for this shard, ns.
+    hurry_at: u64,
     random: u64,
     next_tick: u64,
     /// When a failed accept was last logged, ns.
@@ -185,6 +187,7 @@ impl<D: Driver> Shard<D> {
             routes,
             pace: Pace::new(now, (clocks.thread_cpu_ns)()),
             gathering_ns: 0,
+            hurry_at: now,
             random: seed | 1,
             next_tick: now,
             accept_warned_at: None,

@@ -24,9 +24,23 @@ const SAMPLE_NS: u64 = 100_000_000;
 const SAMPLE_NS_MAX: u64 = 400_000_000;
 
 /// Completions worth waiting for while messages are gathered anyway.
-pub const GATHER_EVENTS: u32 = 32;
-/// Longest wait for them, ns: publishers and handshakes wait as well.
-const GATHER_NS_MAX: u64 = 2_000_000;
+pub const GATHER_EVENTS: u32 = 256;
+/// Longest wait for them, ns: what publishers send is noticed later by that much.
+const GATHER_NS_MAX: u64 = 25_000_000;
+/// The same while there are no players, ns.
+const GATHER_NS_ALONE: u64 = 10_000_000;
+/// The same while somebody else waits: newcomers, or shards with a window of their own, ns.
+pub const GATHER_NS_BRIEF: u64 = 2_000_000;
+
+/// How long a shard may sleep on after the first completion until there are [`GATHER_EVENTS`], ns:
+/// many small arrivals then cost one turn. `shortest` is the shortest window of the feeds that are
+/// followed here: what arrives within an eighth of it is sent at the same time anyway.
+pub fn gather_ns(shortest: Option<Duration>) -> u64 {
+    match shortest {
+        Some(window) => (window.as_nanos() as u64 / 8).min(GATHER_NS_MAX),
+        None => GATHER_NS_ALONE,
+    }
+}
 
 /// The adaptive window of one shard.
 #[derive(Debug)]
@@ -87,13 +101,6 @@ impl Pace {
         }
     }
 
-    /// How long the shard may sleep on after the first completion until there are
-    /// [`GATHER_EVENTS`], ns: many small arrivals then cost one turn. Nothing while the shard has
-    /// time to spare.
-    pub fn gather_ns(&self) -> u64 {
-        (self.window_ns / 8).min(GATHER_NS_MAX)
-    }
-
     /// The adaptive window before any vhost's bound.
     pub fn adaptive(&self) -> Duration {
         Duration::from_nanos(self.window_ns)
@@ -141,19 +148,12 @@ mod tests {
     }
 
     #[test]
-    fn completions_are_gathered_only_under_load_and_only_for_a_moment() {
-        let mut pace = Pace::new(0, 0);
-        assert_eq!(pace.gather_ns(), 0);
-        pace.sample(SAMPLE_NS, SAMPLE_NS, false);
-        assert_eq!(pace.gather_ns(), STEP_NS / 8);
-        for step in 2..60 {
-            pace.sample(step * SAMPLE_NS, step * SAMPLE_NS, false);
-            assert!(pace.gather_ns() <= 2_000_000);
-        }
-        for step in 60..120 {
-            pace.sample(step * SAMPLE_NS, 59 * SAMPLE_NS, false);
-        }
-        assert_eq!(pace.gather_ns(), 0);
+    fn completions_are_gathered_for_a_part_of_the_window() {
+        assert_eq!(gather_ns(Some(Duration::ZERO)), 0);
+        assert_eq!(gather_ns(Some(Duration::from_millis(8))), 1_000_000);
+        assert_eq!(gather_ns(Some(Duration::from_millis(100))), 12_500_000);
+        assert_eq!(gather_ns(Some(Duration::from_secs(10))), GATHER_NS_MAX);
+        assert_eq!(gather_ns(None), GATHER_NS_ALONE);
     }
 
     #[test]

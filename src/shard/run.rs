@@ -3,6 +3,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uring::{Conn, Driver, Errno, Event};
 
@@ -10,12 +11,16 @@ use crate::hub::{Counters, Reason};
 use crate::limits;
 use crate::session::Closing;
 
+use super::fanout::Follow;
 use super::lobby::Wanted;
-use super::pace::GATHER_EVENTS;
+use super::pace::{GATHER_EVENTS, GATHER_NS_BRIEF, gather_ns};
 use super::{Letter, Link, Shard};
 
 /// Time between two ticks (timeouts, housekeeping), ns.
 const TICK_NS: u64 = 250_000_000;
+
+/// How long completions are not gathered for the sake of many after somebody was in a hurry, ns.
+const HURRY_NS: u64 = 500_000_000;
 
 /// Time between two warnings that accepting fails, ns.
 const ACCEPT_WARNING_NS: u64 = 10_000_000_000;
@@ -86,8 +91,28 @@ impl<D: Driver> Shard<D> {
         window.unwrap_or(u64::MAX).min(self.next_tick).min(now_or_tick)
     }
 
+    /// Looks how long completions may be gathered.
     fn set_gathering(&mut self) {
-        let wait_ns = self.pace.gather_ns();
+        let follows = self.follows.iter().flatten();
+        let shortest = follows.map(|follow| self.window_of(follow)).min();
+        let wait_ns = match shortest {
+            None if self.publishing.is_empty() => 0,
+            shortest => gather_ns(shortest),
+        };
+        let now = self.driver.now();
+        let hurry = now.saturating_sub(self.hurry_at) < HURRY_NS;
+        self.gather(if hurry { wait_ns.min(GATHER_NS_BRIEF) } else { wait_ns });
+    }
+
+    /// Somebody waits for this shard who does not wait for a window.
+    fn hurry(&mut self) {
+        self.hurry_at = self.driver.now();
+        if self.gathering_ns > GATHER_NS_BRIEF {
+            self.gather(GATHER_NS_BRIEF);
+        }
+    }
+
+    fn gather(&mut self, wait_ns: u64) {
         if wait_ns != self.gathering_ns {
             self.gathering_ns = wait_ns;
             self.driver.gather_completions(GATHER_EVENTS, wait_ns);
@@ -128,6 +153,10 @@ impl<D: Driver> Shard<D> {
     /// Lets newcomers in, as many as the turn can afford.
     fn let_in(&mut self) {
         self.lobby.open();
+        if !self.lobby.is_empty() {
+            // A handshake takes some rounds; no more than the first of them is to be slow.
+            self.hurry();
+        }
         while let Some(wanted) = self.lobby.next() {
             match wanted {
                 Wanted::Accepted { listener, conn, peer, local } => {
@@ -312,6 +341,10 @@ impl<D: Driver> Shard<D> {
         for stream in touched.drain(..) {
             self.mark_due(stream.id);
             let mut others = stream.followers() & !(1 << self.index);
+            let rule = self.shared.config.vhost(stream.name.vhost()).merged_write();
+            if others != 0 && rule.adaptive {
+                self.hurry();
+            }
             while others != 0 {
                 let shard = others.trailing_zeros() as usize;
                 others &= others - 1;
@@ -334,11 +367,16 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    /// How long messages of a feed are gathered here.
+    fn window_of(&self, follow: &Follow) -> Duration {
+        let rule = self.shared.config.vhost(follow.stream.name.vhost()).merged_write();
+        self.pace.window(&rule)
+    }
+
     /// When a follow with news is to be flushed, ns.
     fn due_at(&self, index: u32) -> Option<u64> {
         let follow = self.follows[index as usize].as_ref()?;
-        let rule = self.shared.config.vhost(follow.stream.name.vhost()).merged_write();
-        let window = self.pace.window(&rule).as_nanos() as u64;
+        let window = self.window_of(follow).as_nanos() as u64;
         Some(follow.flushed_at + window)
     }
 
