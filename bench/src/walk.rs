@@ -5,7 +5,7 @@ use std::sync::Arc;
 use loadtest::media::{GenerateOptions, Generated, Item, Script, Source};
 use loadtest::player::{Flow, Player, Step};
 use loadtest::target::Target;
-use ringcast::config::{Config, TimeJitter};
+use ringcast::config::{Config, Current, TimeJitter};
 use ringcast::shard::{Clocks, Post, Service, Shard, Shared};
 use uring::{Arena, ArenaOptions, Conn, Event, Received};
 
@@ -33,16 +33,16 @@ impl Walk {
     pub fn new(players: usize, protocol: Protocol, time_jitter: TimeJitter) -> Walk {
         let mut config = Config::default();
         config.vhost.play.time_jitter = time_jitter;
-        let config = Arc::new(config);
+        let current = Arc::new(Current::fixed(config));
         let arena = Arena::new(ArenaOptions { limit: 64 << 20, huge_pages: false });
         let shared = Shared {
-            config,
+            config: current.load(),
+            current,
             streams: Arc::default(),
             arena: arena.expect("64 MiB of address space"),
             clients: Arc::new(ringcast::remux::Clients::new(1)),
             gate: Arc::default(),
             quiet: Arc::default(),
-            max_connections: players as u32 + 1,
             post: Post::new(1),
         };
         let (listeners, events) = accepted(&[1, players]);

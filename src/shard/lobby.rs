@@ -123,7 +123,7 @@ impl Lobby {
 
     /// The next to be let in, if the turn can afford it. A turn spends more only while more bytes
     /// wait than may.
-    pub fn next(&mut self) -> Option<Wanted> {
+    pub fn admit(&mut self) -> Option<Wanted> {
         if self.budget == 0 && self.bytes <= LOBBY_BYTES_MAX {
             return None;
         }
@@ -200,7 +200,7 @@ mod tests {
     /// One turn: who is let in.
     fn turn(lobby: &mut Lobby) -> Vec<Wanted> {
         lobby.open();
-        let in_now = std::iter::from_fn(|| lobby.next()).collect();
+        let in_now = std::iter::from_fn(|| lobby.admit()).collect();
         lobby.close();
         in_now
     }
@@ -264,9 +264,9 @@ mod tests {
         assert!(lobby.holds(conns[0]) && !lobby.holds(conns[1]));
         lobby.put(Wanted::Ended { conn: conns[0], ended: Ended::Eof });
         lobby.open();
-        assert!(matches!(lobby.next(), Some(Wanted::Received { .. })));
+        assert!(matches!(lobby.admit(), Some(Wanted::Received { .. })));
         assert!(lobby.holds(conns[0]));
-        assert!(matches!(lobby.next(), Some(Wanted::Ended { .. })));
+        assert!(matches!(lobby.admit(), Some(Wanted::Ended { .. })));
         assert!(!lobby.holds(conns[0]));
     }
 

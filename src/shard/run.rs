@@ -157,7 +157,7 @@ impl<D: Driver> Shard<D> {
             // A handshake takes some rounds; no more than the first of them is to be slow.
             self.hurry();
         }
-        while let Some(wanted) = self.lobby.next() {
+        while let Some(wanted) = self.lobby.admit() {
             match wanted {
                 Wanted::Accepted { listener, conn, peer, local } => {
                     self.react(Event::Accepted { listener, conn, peer, local });

@@ -130,8 +130,8 @@ pub fn run(options: &Options) -> Result<Value, Error> {
                 turn += 1;
                 let cost = measure(kind, case, seconds, &setup, &place, &scratch)?;
                 eprintln!(
-                    "[{turn}/{turns}, {left:.0} s left] {case}  {:<10} {:6.1} us/player  {:5.1} %  p50 {:.1} \
-                     p99 {:.1} ms  {:.0} Mbit/s{}",
+                    "[{turn}/{turns}, {left:.0} s left] {case}  {:<10} {:6.1} us/player  \
+                     {:5.1} %  p50 {:.1} p99 {:.1} ms  {:.0} Mbit/s{}",
                     kind.name(),
                     cost.us_per_player,
                     cost.cpu_percent,
