@@ -257,6 +257,10 @@ settings! {
         /// Time that players of a lost publisher are kept. If one publishes the stream again
         /// within it, they play on. 0 ends HTTP players at once.
         hold: Duration = "10", SECONDS, ["RINGCAST_VHOST_PUBLISH_HOLD"], Live;
+        ---
+        /// Accept publishers from every address. Without this only those from loopback and
+        /// private addresses are accepted.
+        open: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_PUBLISH_OPEN"], Live;
     }
 
     /// Live streams over HTTP and WebSocket.

@@ -146,6 +146,12 @@ pub fn serve(
         "serving {}",
         describe(&addresses)
     );
+    if !config.vhost.publish.open {
+        tracing::info!(
+            "publishers are accepted from loopback and private addresses only; \
+             vhost.publish.open = true opens the server to all"
+        );
+    }
     ready(&handle);
     tokio_uring::start(async {
         for listener in api {

@@ -42,6 +42,8 @@ reasons! {
     AddressLimit = "address_limit",
     /// The stream has a publisher already.
     StreamBusy = "stream_busy",
+    /// Nothing says that strangers may publish, and the address is not a near one.
+    PublishClosed = "publish_closed",
     /// The stream name is not allowed.
     StreamName = "stream_name",
     /// Over the limit of streams.

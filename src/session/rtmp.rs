@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{Config, DEFAULT_VHOST, TimeJitter};
+use crate::config::{Config, DEFAULT_VHOST, TimeJitter, Vhost};
 use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::media::name::StreamName;
 use crate::proto::amf0;
@@ -178,6 +178,7 @@ impl RtmpSession {
             PublishKind::Flash => ClientKind::FlashPublish,
             PublishKind::Haivision => ClientKind::HaivisionPublish,
         };
+        may_publish(env.config.vhost(name.vhost()), env.peer)?;
         let client = (kind, self.urls(&param));
         let stream = self.names.open(env, &name)?;
         let publisher = Publisher::start(env, stream, self.id.as_str(), client)?;
@@ -241,6 +242,23 @@ fn declared_tracks(payload: &[u8]) -> (bool, bool) {
 const SECOND_NS: u64 = 1_000_000_000;
 
 /// Metadata goes to players rewritten; what cannot be read is dropped, the stream goes on.
+/// Who may publish where nothing was said about it: programs of this machine and its networks.
+///
+/// # Errors
+/// The address is somebody else's.
+fn may_publish(vhost: &Vhost, peer: IpAddr) -> Result<(), Closing> {
+    let is_near = match peer.to_canonical() {
+        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    };
+    if vhost.publish.open || is_near {
+        return Ok(());
+    }
+    let why = "only loopback and private addresses may publish; vhost.publish.open = true opens \
+               it to all";
+    Err(Closing::because(Reason::PublishClosed, why))
+}
+
 fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, payload: &[u8]) {
     match metadata::rewrite(payload, version::SERVER, version::VERSION) {
         Ok(rewritten) => {
@@ -301,6 +319,16 @@ mod tests {
         }
 
         fn receive(&self, session: &mut RtmpSession, now: u64, bytes: &[u8]) -> Vec<Wish> {
+            self.receive_from(LOCAL, session, now, bytes)
+        }
+
+        fn receive_from(
+            &self,
+            peer: IpAddr,
+            session: &mut RtmpSession,
+            now: u64,
+            bytes: &[u8],
+        ) -> Vec<Wish> {
             let (mut out, mut touched, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
             let mut env = Env {
                 now,
@@ -310,7 +338,7 @@ mod tests {
                 streams: &self.streams,
                 arena: &self.arena,
                 counters: &self.counters,
-                peer: LOCAL,
+                peer,
                 quiet: &self.quiet,
                 touched: &mut touched,
                 wishes: &mut wishes,
@@ -336,6 +364,34 @@ mod tests {
             Wish::Close(closing) => Some(closing.reason),
             _ => None,
         })
+    }
+
+    /// Row 11 of the adversarial table: a server on a public address, set up by nobody.
+    #[test]
+    fn strangers_cannot_publish_by_default() {
+        let publish = |rig: &Rig, peer: &str| {
+            let mut session = rig.connected();
+            let mut bytes = Vec::new();
+            command(
+                &mut bytes,
+                "FCPublish",
+                &[amf0::Value::Null, text(format!("by{}", peer.replace([':', '.'], "-")))],
+            );
+            command(&mut bytes, "publish", &[amf0::Value::Null]);
+            let wishes = rig.receive_from(peer.parse().unwrap(), &mut session, 1, &bytes);
+            let published = wishes.iter().any(|wish| matches!(wish, Wish::Published(_)));
+            (closed_for(&wishes), published)
+        };
+        let mut rig = Rig::new();
+        for stranger in ["203.0.113.7", "2001:db8::7", "::ffff:203.0.113.7", "100.64.0.1"] {
+            assert_eq!(publish(&rig, stranger), (Some(Reason::PublishClosed), false), "{stranger}");
+        }
+        assert!(rig.streams.is_empty());
+        for near in ["127.0.0.9", "10.1.2.3", "192.168.0.4", "::1", "fd00::1", "::ffff:10.0.0.1"] {
+            assert_eq!(publish(&rig, near), (None, true), "{near}");
+        }
+        rig.config.vhost.publish.open = true;
+        assert_eq!(publish(&rig, "203.0.113.7"), (None, true));
     }
 
     #[test]
