@@ -212,6 +212,6 @@ mod tests {
 
     #[test]
     fn idle_connection_is_small() {
-        assert!(size_of::<Link>() <= 128, "{} bytes", size_of::<Link>());
+        assert!(size_of::<Link>() <= 80, "{} bytes", size_of::<Link>());
     }
 }
