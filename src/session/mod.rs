@@ -273,6 +273,14 @@ impl Session {
         }
     }
 
+    /// The session is over: gives back what it holds.
+    pub fn stop(&mut self, env: &mut Env<'_>) {
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.stop(env),
+            Protocol::Http(_) => {}
+        }
+    }
+
     /// The stream this session publishes.
     pub fn publisher(&mut self) -> Option<&mut publish::Publisher> {
         match &mut self.protocol {

@@ -145,7 +145,7 @@ pub struct Pump<'a, D> {
     /// Out chunk size of the vhost, bytes.
     pub chunk_size: u32,
     /// The shard's sessions, for replies; touched only when there are some.
-    pub sessions: &'a mut [Option<Session>],
+    pub sessions: &'a mut [Option<Box<Session>>],
 }
 
 impl Player {

@@ -107,8 +107,9 @@ pub struct Shard<D: Driver> {
     clocks: Clocks,
     counters: Arc<Counters>,
     listeners: Vec<(Listener, Service)>,
-    /// By connection index.
-    sessions: Vec<Option<Session>>,
+    /// By connection index. Boxed, because the table doubles when it is full, and most of a session
+    /// is of no interest while it plays.
+    sessions: Vec<Option<Box<Session>>>,
     links: Vec<Link>,
     open_sessions: usize,
     /// Connections given to the driver to close that are not closed yet.
@@ -228,7 +229,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn session(&mut self, conn: Conn) -> Option<&mut Session> {
-        self.sessions.get_mut(conn.index())?.as_mut().filter(|s| s.conn == conn)
+        self.sessions.get_mut(conn.index())?.as_deref_mut().filter(|s| s.conn == conn)
     }
 
     /// Runs `handle` on a session with everything it may touch, then carries out its wishes. A
@@ -236,21 +237,8 @@ impl<D: Driver> Shard<D> {
     fn with_session(&mut self, conn: Conn, handle: impl FnOnce(&mut Session, &mut Env<'_>)) {
         let Some(mut session) = self.take_session(conn) else { return };
         let mut wishes = std::mem::take(&mut self.wishes);
-        let mut env = Env {
-            now: self.driver.now(),
-            wall_ms: (self.clocks.wall_ms)(),
-            shard: self.index,
-            config: &self.shared.config,
-            streams: &self.shared.streams,
-            arena: &self.shared.arena,
-            counters: &self.counters,
-            peer: session.peer.ip(),
-            quiet: &self.shared.quiet,
-            touched: &mut self.touched,
-            wishes: &mut wishes,
-        };
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            handle(&mut session, &mut env);
+            self.visit(&mut session, &mut wishes, handle);
         }));
         if outcome.is_err() {
             wishes.push(Wish::Close(Closing::new(Reason::Bug)));
@@ -265,7 +253,30 @@ impl<D: Driver> Shard<D> {
         self.flush_replies(conn);
     }
 
-    fn take_session(&mut self, conn: Conn) -> Option<Session> {
+    /// Lets `handle` at a session that was taken out of the table, and at what it may touch.
+    fn visit(
+        &mut self,
+        session: &mut Session,
+        wishes: &mut Vec<Wish>,
+        handle: impl FnOnce(&mut Session, &mut Env<'_>),
+    ) {
+        let mut env = Env {
+            now: self.driver.now(),
+            wall_ms: (self.clocks.wall_ms)(),
+            shard: self.index,
+            config: &self.shared.config,
+            streams: &self.shared.streams,
+            arena: &self.shared.arena,
+            counters: &self.counters,
+            peer: session.peer.ip(),
+            quiet: &self.shared.quiet,
+            touched: &mut self.touched,
+            wishes,
+        };
+        handle(session, &mut env);
+    }
+
+    fn take_session(&mut self, conn: Conn) -> Option<Box<Session>> {
         let slot = self.sessions.get_mut(conn.index())?;
         if slot.as_ref().is_some_and(|s| s.conn == conn) { slot.take() } else { None }
     }
@@ -573,7 +584,7 @@ impl<D: Driver> Shard<D> {
         Counters::sub(&self.counters.players, 1);
         let stream = follow.stream.clone();
         let index = conn.index();
-        if let Some(session) = self.sessions.get_mut(index).and_then(Option::as_mut) {
+        if let Some(session) = self.sessions.get_mut(index).and_then(Option::as_deref_mut) {
             session.bytes_out = client.bytes_out();
         }
         self.leave(&client, reason);
@@ -620,28 +631,12 @@ impl<D: Driver> Shard<D> {
         self.stop_playing(conn, closing.reason);
         self.forget_next_play(conn);
         let Some(mut session) = self.take_session(conn) else { return };
-        let mut published = None;
-        if let Protocol::Rtmp(rtmp) = &mut session.protocol {
-            published = rtmp.publisher().map(|p| p.stream().name.clone());
-            let mut wishes = Vec::new();
-            let mut env = Env {
-                now: self.driver.now(),
-                wall_ms: (self.clocks.wall_ms)(),
-                shard: self.index,
-                config: &self.shared.config,
-                streams: &self.shared.streams,
-                arena: &self.shared.arena,
-                counters: &self.counters,
-                peer: session.peer.ip(),
-                quiet: &self.shared.quiet,
-                touched: &mut self.touched,
-                wishes: &mut wishes,
-            };
-            rtmp.stop(&mut env);
-            for wish in wishes {
-                if let Wish::Unpublished(stream) = wish {
-                    self.unpublished(&stream, closing.reason);
-                }
+        let published = session.publisher().map(|p| p.stream().name.clone());
+        let mut wishes = Vec::new();
+        self.visit(&mut session, &mut wishes, Session::stop);
+        for wish in wishes {
+            if let Wish::Unpublished(stream) = wish {
+                self.unpublished(&stream, closing.reason);
             }
         }
         self.counters.count(closing.reason);
@@ -714,12 +709,35 @@ impl<D: Driver> Shard<D> {
             self.links.resize(conn.index() + 1, Link::NONE);
         }
         tracing::debug!(%id, %peer, %local, "connected");
-        self.sessions[conn.index()] =
-            Some(Session::new(conn, id, (peer, local.ip()), now, protocol));
+        let session = Session::new(conn, id, (peer, local.ip()), now, protocol);
+        self.sessions[conn.index()] = Some(Box::new(session));
         self.links[conn.index()] = Link::NONE;
         self.open_sessions += 1;
         Counters::add(&self.counters.accepted, 1);
         Counters::add(&self.counters.connections, 1);
         self.driver.receive(conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a connection costs in tables and boxes, beside its strings. A player that follows a
+    /// stream has all of these, so what is added to them is multiplied by thousands.
+    #[test]
+    fn a_player_is_small() {
+        let sizes = [
+            ("Session", size_of::<Session>(), 192),
+            ("RtmpSession", size_of::<RtmpSession>(), 320),
+            ("HttpSession", size_of::<HttpSession>(), 64),
+            ("Player", size_of::<Player>(), 64),
+            ("Client", size_of::<crate::remux::Client>(), 128),
+            ("Connect", size_of::<crate::proto::rtmp::server::Connect>(), 144),
+            ("Link", size_of::<Link>(), 8),
+        ];
+        for (what, size, most) in sizes {
+            assert!(size <= most, "{what}: {size} bytes, at most {most} were planned");
+        }
     }
 }
