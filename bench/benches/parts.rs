@@ -8,10 +8,10 @@ use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, 
 
 use ringcast::hub::feed::GopLimits;
 use ringcast::hub::{FeedWriter, Flags, Format, Mirror, Next};
+use ringcast::media::Kind;
 use ringcast::media::nal;
 use ringcast::proto::amf0::{self, Reader};
 use ringcast::proto::flv::Framing;
-use ringcast::proto::rtmp::MessageKind;
 use ringcast::proto::rtmp::chunk;
 use ringcast::proto::rtmp::client::{Client, ClientOptions, HandshakeKind, Role};
 use ringcast::proto::rtmp::server::{Event, PublishKind, Server, ServerOptions};
@@ -81,7 +81,7 @@ fn chunks(c: &mut Criterion) {
             });
         });
         let (mut client, mut server) = publishing(chunk_size);
-        client.write_message(MessageKind::Video, 40, &payload);
+        client.write_message(Kind::Video, 40, &payload);
         let wire = std::mem::take(client.output());
         group.bench_function(BenchmarkId::new("join", &name), |b| {
             b.iter(|| {

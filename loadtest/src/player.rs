@@ -5,7 +5,6 @@
 use ringcast::proto::flv::TagReader;
 use ringcast::proto::http::{ChunkedDecoder, Piece, parse_response};
 use ringcast::proto::rtmp::client::{Client, ClientOptions, Event, HandshakeKind, Role};
-use ringcast::proto::rtmp::message::MessageKind;
 use ringcast::proto::rtmp::server::PublishKind;
 use ringcast::proto::ws;
 
@@ -104,8 +103,7 @@ impl Player {
     pub fn write_message(&mut self, kind: Kind, timestamp: u32, payload: &[u8]) {
         let Player::Rtmp(client) = self else { return };
         match kind {
-            Kind::Audio => client.write_message(MessageKind::Audio, timestamp, payload),
-            Kind::Video => client.write_message(MessageKind::Video, timestamp, payload),
+            Kind::Audio | Kind::Video => client.write_message(kind, timestamp, payload),
             Kind::Data => client.write_metadata(timestamp, payload),
         }
     }
@@ -138,15 +136,9 @@ fn rtmp_input(
         let flow = match event {
             None => return Ok(0),
             Some(Event::Publishing | Event::Playing) => on(Step::Started),
-            Some(Event::Message(m)) => on(Step::Message {
-                kind: match m.kind {
-                    MessageKind::Audio => Kind::Audio,
-                    MessageKind::Video => Kind::Video,
-                    MessageKind::Data => Kind::Data,
-                },
-                timestamp: m.timestamp,
-                payload: m.payload,
-            }),
+            Some(Event::Message(m)) => {
+                on(Step::Message { kind: m.kind, timestamp: m.timestamp, payload: m.payload })
+            }
             Some(Event::Metadata { timestamp, payload }) => {
                 on(Step::Message { kind: Kind::Data, timestamp, payload })
             }

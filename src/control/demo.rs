@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::config::{Config, ListenAddr};
 use crate::media::Kind;
 use crate::proto::flv::TagReader;
-use crate::proto::rtmp::MessageKind;
 use crate::proto::rtmp::client::{Client, ClientOptions, Event, HandshakeKind, Role};
 use crate::proto::rtmp::server::PublishKind;
 
@@ -23,7 +22,7 @@ const CHUNK_SIZE: u32 = 60_000;
 
 /// One message of the clip.
 struct Tag {
-    kind: MessageKind,
+    kind: Kind,
     timestamp: u32,
     body: Vec<u8>,
     /// Sequence headers and metadata are sent once.
@@ -158,14 +157,10 @@ impl Clip {
         let mut tags = Vec::new();
         let mut video: Vec<u32> = Vec::new();
         while let Some(tag) = reader.poll(&mut input)? {
-            let kind = match tag.kind {
-                Kind::Audio => MessageKind::Audio,
-                Kind::Video => MessageKind::Video,
-                Kind::Data => MessageKind::Data,
-            };
+            let kind = tag.kind;
             // FLV E.4.2 and E.4.3: a second byte of 0 is the sequence header of AAC and AVC.
-            let once = kind == MessageKind::Data || tag.body.get(1) == Some(&0);
-            if kind == MessageKind::Video && !once {
+            let once = kind == Kind::Data || tag.body.get(1) == Some(&0);
+            if kind == Kind::Video && !once {
                 video.push(tag.timestamp);
             }
             tags.push(Tag { kind, timestamp: tag.timestamp, body: tag.body.to_vec(), once });

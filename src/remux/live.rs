@@ -12,10 +12,10 @@ use crate::hub::feed::GopLimits;
 use crate::hub::stream::Tracks;
 use crate::hub::{FeedWriter, Flags, Format, Reason};
 use crate::limits;
+use crate::media::Kind;
 use crate::media::tag::{self, Picked, TagError, TagKind, TrackPicker};
 use crate::media::time::Timeline;
 use crate::media::track::{AudioTrack, VideoTrack};
-use crate::proto::rtmp::MessageKind;
 
 /// What a stream's writer is told by the configuration.
 #[derive(Clone, Debug)]
@@ -216,11 +216,11 @@ impl Live {
     /// The codec is not one this server carries: the publish is to be ended.
     pub fn write(
         &mut self,
-        kind: MessageKind,
+        kind: Kind,
         wire_time: u32,
         payload: &[u8],
     ) -> Result<Outcome, Refused> {
-        let video = kind == MessageKind::Video;
+        let video = kind == Kind::Video;
         let picked = match self.pickers[usize::from(video)].pick(payload, video) {
             Ok(picked) => picked,
             Err(error) => return refuse_or_drop(error),
@@ -552,11 +552,11 @@ mod tests {
 
     impl Rig {
         fn video(&mut self, time: u32, payload: &[u8]) -> Outcome {
-            self.live.write(MessageKind::Video, time, payload).unwrap()
+            self.live.write(Kind::Video, time, payload).unwrap()
         }
 
         fn audio(&mut self, time: u32, payload: &[u8]) -> Outcome {
-            self.live.write(MessageKind::Audio, time, payload).unwrap()
+            self.live.write(Kind::Audio, time, payload).unwrap()
         }
 
         /// Times and flags of what a newcomer gets from the log.
@@ -700,7 +700,7 @@ mod tests {
     #[test]
     fn codecs_that_are_not_carried_end_the_publish() {
         let mut rig = rig(16 << 20);
-        let refused = rig.live.write(MessageKind::Video, 0, &[0x22, 0, 0]).unwrap_err();
+        let refused = rig.live.write(Kind::Video, 0, &[0x22, 0, 0]).unwrap_err();
         assert_eq!(refused.to_string(), "Sorenson H.263 video is not supported");
         assert_eq!(rig.video(0, &[]), Outcome::Dropped(Reason::MessageDroppedMalformed));
     }

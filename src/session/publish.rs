@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::hub::feed::GopLimits;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
-use crate::proto::rtmp::MessageKind;
+use crate::media::Kind;
 use crate::remux::{Client, Live, LiveOptions, Outcome, Stream};
 
 use super::{Closing, Env, Publish, Wish};
@@ -95,7 +95,7 @@ impl Publisher {
     pub fn message(
         &mut self,
         counters: &Counters,
-        kind: MessageKind,
+        kind: Kind,
         timestamp: u32,
         payload: &[u8],
     ) -> Result<(), Closing> {
@@ -103,7 +103,7 @@ impl Publisher {
         Counters::add(&counters.messages_received, 1);
         self.stream.stats.messages.fetch_add(1, Relaxed);
         self.stream.stats.bytes.fetch_add(payload.len() as u64, Relaxed);
-        if kind == MessageKind::Video {
+        if kind == Kind::Video {
             self.stream.stats.video_messages.fetch_add(1, Relaxed);
         }
         match self.live.write(kind, timestamp, payload) {

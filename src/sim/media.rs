@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use crate::media::Kind;
 use crate::media::time::Timeline;
 use crate::proto::amf0::put;
-use crate::proto::rtmp::MessageKind;
 
 /// Where the record lies in a frame's payload, behind every codec's own header.
 const RECORD_AT: usize = 16;
@@ -109,7 +109,7 @@ pub fn hash(bytes: &[u8]) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Sent {
     pub epoch: usize,
-    pub kind: MessageKind,
+    pub kind: Kind,
     pub keyframe: bool,
     /// A sequence header.
     pub header: bool,
@@ -154,7 +154,7 @@ pub struct Ledger {
     pub sent: Vec<Sent>,
     pub epochs: Vec<Epoch>,
     /// Header payloads by hash: their version.
-    versions: HashMap<u64, (MessageKind, u32)>,
+    versions: HashMap<u64, (Kind, u32)>,
     /// Latest headers in the log (audio, video), and whether it has had video.
     headers: [Option<u32>; 2],
     seen_video: bool,
@@ -221,8 +221,8 @@ impl Ledger {
     }
 
     /// Notes a header that is written now.
-    pub fn header(&mut self, kind: MessageKind, wire: u32, payload: &[u8], version: u32) {
-        let track = usize::from(kind == MessageKind::Video);
+    pub fn header(&mut self, kind: Kind, wire: u32, payload: &[u8], version: u32) {
+        let track = usize::from(kind == Kind::Video);
         self.headers[track] = Some(version);
         self.versions.insert(hash(payload), (kind, version));
         let epoch = self.epochs.last_mut().expect("an epoch has begun");
@@ -248,10 +248,10 @@ impl Ledger {
     }
 
     /// Notes a frame that is written now; its index was the number of messages before it.
-    pub fn frame(&mut self, kind: MessageKind, wire: u32, payload: &[u8], keyframe: bool) {
+    pub fn frame(&mut self, kind: Kind, wire: u32, payload: &[u8], keyframe: bool) {
         let number = self.epochs.len() - 1;
         let epoch = self.epochs.last_mut().expect("an epoch has begun");
-        let video = kind == MessageKind::Video;
+        let video = kind == Kind::Video;
         epoch.has_video |= video;
         self.seen_video |= video;
         let dropped = video && epoch.until_keyframe && !keyframe;
@@ -326,7 +326,7 @@ impl Ledger {
             let name = match (s.header, s.keyframe, s.kind) {
                 (true, ..) => "header",
                 (_, true, _) => "keyframe",
-                (.., MessageKind::Video) => "picture",
+                (.., Kind::Video) => "picture",
                 _ => "sound",
             };
             let accepted = s.accepted_at.map(|ns| ns / 1_000_000);
@@ -341,13 +341,13 @@ impl Ledger {
     }
 
     /// Version of a header payload.
-    pub fn version(&self, kind: MessageKind, payload: &[u8]) -> Option<u32> {
+    pub fn version(&self, kind: Kind, payload: &[u8]) -> Option<u32> {
         let (known, version) = self.versions.get(&hash(payload))?;
         (*known == kind).then_some(*version)
     }
 
     /// The frame a payload is, its bytes compared.
-    pub fn find(&self, stream: usize, kind: MessageKind, payload: &[u8]) -> Result<usize, String> {
+    pub fn find(&self, stream: usize, kind: Kind, payload: &[u8]) -> Result<usize, String> {
         let Some((of, index)) = record(payload) else {
             let head = &payload[..payload.len().min(24)];
             return Err(format!("{kind:?} of {} bytes is no frame: {head:02x?}", payload.len()));

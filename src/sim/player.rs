@@ -11,7 +11,6 @@ use crate::hub::Format;
 use crate::media::Kind;
 use crate::proto::flv::TagReader;
 use crate::proto::http::{ChunkedDecoder, Piece, parse_response};
-use crate::proto::rtmp::MessageKind;
 use crate::proto::rtmp::client::{self, Client, ClientOptions, HandshakeKind, Role};
 use crate::proto::rtmp::server::PublishKind;
 use crate::proto::ws;
@@ -83,7 +82,7 @@ enum Wire {
 
 /// A message that arrived.
 struct Arrived {
-    kind: MessageKind,
+    kind: Kind,
     time: u32,
     payload: Vec<u8>,
 }
@@ -430,11 +429,7 @@ impl Player {
         }
         let mut flv = |tags: &mut TagReader, mut data: &[u8]| -> Result<(), String> {
             while let Some(tag) = tags.poll(&mut data).map_err(|e| e.to_string())? {
-                let kind = match tag.kind {
-                    Kind::Video => MessageKind::Video,
-                    Kind::Audio => MessageKind::Audio,
-                    Kind::Data => MessageKind::Data,
-                };
+                let kind = tag.kind;
                 arrived.push(Arrived { kind, time: tag.timestamp, payload: tag.body.to_vec() });
             }
             Ok(())
@@ -478,7 +473,7 @@ impl Player {
                         payload: message.payload.to_vec(),
                     }),
                     Some(client::Event::Metadata { timestamp, payload }) => arrived.push(Arrived {
-                        kind: MessageKind::Data,
+                        kind: Kind::Data,
                         time: timestamp,
                         payload: payload.to_vec(),
                     }),
@@ -501,7 +496,7 @@ impl Player {
 
     fn message(&mut self, now: u64, message: &Arrived, ledger: &mut Ledger, rules: &Rules) {
         // Metadata of a prologue is at 0, wherever a player joins.
-        if message.kind == MessageKind::Data {
+        if message.kind == Kind::Data {
             return;
         }
         // 31 bits roll over; the nearest reading is meant.
@@ -520,7 +515,7 @@ impl Player {
             let (id, kind, len) = (self.id, message.kind, message.payload.len());
             eprintln!("{now:>12} player {id} gets {kind:?} at {} of {len} bytes", message.time);
         }
-        let track = usize::from(message.kind == MessageKind::Video);
+        let track = usize::from(message.kind == Kind::Video);
         if let Some(version) = ledger.version(message.kind, &message.payload) {
             self.seen.headers[track] = Some(version);
             // Headers of a log that ended before its first frame say nothing of the next one.
@@ -577,7 +572,7 @@ impl Player {
             }
         }
         let epoch = &ledger.epochs[sent.epoch];
-        let video = sent.kind == MessageKind::Video;
+        let video = sent.kind == Kind::Video;
         if video && !self.seen.picture && !sent.keyframe && rules.keyframe_starts {
             let how = if gap { "a gap" } else { "joining" };
             let near = ledger.around(index);

@@ -6,7 +6,7 @@ use uring::sim::{Peer, Random, SimWorld};
 
 use super::media::{self, AudioKind, Ledger, VideoKind};
 use super::server::RTMP;
-use crate::proto::rtmp::MessageKind;
+use crate::media::Kind;
 use crate::proto::rtmp::client::{Client, ClientOptions, Event, HandshakeKind, Role};
 use crate::proto::rtmp::server::PublishKind;
 
@@ -304,13 +304,13 @@ impl Publisher {
         let (peer, client) = (peer.clone(), client);
         if let Some(kind) = stay.video {
             let payload = media::video_header(kind, version);
-            ledger.header(MessageKind::Video, wire, &payload, version);
-            client.write_message(MessageKind::Video, wire, &payload);
+            ledger.header(Kind::Video, wire, &payload, version);
+            client.write_message(Kind::Video, wire, &payload);
         }
         if stay.audio == Some(AudioKind::Aac) {
             let payload = media::audio_header(version);
-            ledger.header(MessageKind::Audio, wire, &payload, version);
-            client.write_message(MessageKind::Audio, wire, &payload);
+            ledger.header(Kind::Audio, wire, &payload, version);
+            client.write_message(Kind::Audio, wire, &payload);
         }
         let output = std::mem::take(client.output());
         peer.write(output);
@@ -367,13 +367,13 @@ impl Publisher {
                 (_, false) => vec![0x27, 1, 0, 0, cts],
             };
             self.video_frames += 1;
-            (MessageKind::Video, media::frame(&head, self.stream, index, len), keyframe)
+            (Kind::Video, media::frame(&head, self.stream, index, len), keyframe)
         } else {
             let head: &[u8] =
                 if stay.audio == Some(AudioKind::Aac) { &[0xaf, 1] } else { &[0x2f, 0xff] };
             let len = 40 + (self.audio_frames * 13) as usize % 200;
             self.audio_frames += 1;
-            (MessageKind::Audio, media::frame(head, self.stream, index, len), false)
+            (Kind::Audio, media::frame(head, self.stream, index, len), false)
         };
         ledger.frame(kind, wire, &payload, keyframe);
         if let Some((peer, client)) = &mut self.conn {

@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use super::error::{Error, Malformed};
-use super::message::{MessageKind, type_id};
+use super::message::type_id;
+use crate::media::Kind;
 
 /// An aggregate message being taken apart (SRS: the timestamps in it count from its first part).
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub(super) struct Aggregate {
 /// One audio or video message of an aggregate.
 #[derive(Debug)]
 pub(super) struct AggregatePart {
-    pub(super) kind: MessageKind,
+    pub(super) kind: Kind,
     pub(super) timestamp: u32,
     /// Where in the bytes of the aggregate.
     pub(super) payload: Range<usize>,
@@ -48,8 +49,8 @@ impl Aggregate {
             self.at = start + len + Self::TAIL;
             let delta = *self.delta.get_or_insert(self.timestamp.wrapping_sub(time));
             let kind = match head[0] {
-                type_id::AUDIO => MessageKind::Audio,
-                type_id::VIDEO => MessageKind::Video,
+                type_id::AUDIO => Kind::Audio,
+                type_id::VIDEO => Kind::Video,
                 _ => continue,
             };
             if len > 0 {

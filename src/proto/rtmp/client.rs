@@ -13,10 +13,11 @@ use super::command::{self, Answer, Builder, Info};
 use super::error::Error;
 use super::handshake::ClientHandshake;
 use super::link::Link;
-use super::message::{Message, MessageKind, type_id, user_control};
+use super::message::{Message, type_id, user_control};
 use super::metadata::{self, SET_DATA_FRAME};
 use super::server::PublishKind;
 use super::{MESSAGE_STREAM_ID, csid};
+use crate::media::Kind;
 use crate::proto::amf0::put;
 
 /// What the client wants on the connection.
@@ -116,7 +117,7 @@ pub struct Client {
     creating: f64,
     message_stream_id: u32,
     /// Media that came before the server said that it plays.
-    held: Option<(MessageKind, u32)>,
+    held: Option<(Kind, u32)>,
     held_payload: Vec<u8>,
 }
 
@@ -135,8 +136,8 @@ enum State {
 enum Step {
     Started,
     /// Media that came before `Playing` was reported, which comes first now.
-    StartedByMedia(MessageKind),
-    Media(MessageKind),
+    StartedByMedia(Kind),
+    Media(Kind),
     Metadata(usize),
     StreamEof,
     Status(Info),
@@ -191,12 +192,12 @@ impl Client {
             let Some(joined) = self.link.next(input)? else { return Ok(None) };
             let payload = self.link.payload(joined.payload);
             let step = match joined.type_id {
-                type_id::AUDIO => self.media(MessageKind::Audio),
-                type_id::VIDEO => self.media(MessageKind::Video),
+                type_id::AUDIO => self.media(Kind::Audio),
+                type_id::VIDEO => self.media(Kind::Video),
                 type_id::DATA_AMF0 | type_id::DATA_AMF3 if self.receives() => {
                     match metadata::find(joined.type_id, payload) {
                         Some(start) => Some(Step::Metadata(start)),
-                        None => Some(Step::Media(MessageKind::Data)),
+                        None => Some(Step::Media(Kind::Data)),
                     }
                 }
                 type_id::COMMAND_AMF0 | type_id::COMMAND_AMF3 => {
@@ -252,8 +253,8 @@ impl Client {
     }
 
     /// Writes a message into the output. Only after [`Event::Publishing`].
-    pub fn write_message(&mut self, kind: MessageKind, timestamp: u32, payload: &[u8]) {
-        self.link.write(kind.csid(), kind.type_id(), self.message_stream_id, timestamp, payload);
+    pub fn write_message(&mut self, kind: Kind, timestamp: u32, payload: &[u8]) {
+        self.link.write(csid::of(kind), kind.type_id(), self.message_stream_id, timestamp, payload);
     }
 
     /// Writes metadata, which begins at the AMF0 string `onMetaData`, with `@setDataFrame` before.
@@ -261,7 +262,7 @@ impl Client {
         let mut data = Vec::with_capacity(payload.len() + 16);
         put::string(&mut data, SET_DATA_FRAME);
         data.extend_from_slice(payload);
-        self.write_message(MessageKind::Data, timestamp, &data);
+        self.write_message(Kind::Data, timestamp, &data);
     }
 
     /// Writes a command on the message stream: name, transaction id 0, null, and `arguments`, which
@@ -327,7 +328,7 @@ impl Client {
         self.options.role == Role::Play && matches!(self.state, State::Starting | State::Running)
     }
 
-    fn media(&self, kind: MessageKind) -> Option<Step> {
+    fn media(&self, kind: Kind) -> Option<Step> {
         match (self.options.role, self.state) {
             (Role::Play, State::Running) => Some(Step::Media(kind)),
             (Role::Play, State::Starting) => Some(Step::StartedByMedia(kind)),

@@ -1,45 +1,16 @@
 //! Messages: what a chunk stream carries once it is joined.
 
-/// What a media message holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum MessageKind {
-    /// Type 8: an FLV audio tag body.
-    Audio,
-    /// Type 9: an FLV video tag body.
-    Video,
-    /// Type 18 (AMF0) or 15 (AMF3): a data message.
-    Data,
-}
+use crate::media::Kind;
 
 /// One audio, video or data message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
     /// What `payload` holds.
-    pub kind: MessageKind,
+    pub kind: Kind,
     /// Milliseconds as on the wire, masked to 31 bits. Rollover is the caller's business.
     pub timestamp: u32,
     /// The body, without any header.
     pub payload: &'a [u8],
-}
-
-impl MessageKind {
-    /// The message type id that this kind is written with.
-    pub const fn type_id(self) -> u8 {
-        match self {
-            MessageKind::Audio => type_id::AUDIO,
-            MessageKind::Video => type_id::VIDEO,
-            MessageKind::Data => type_id::DATA_AMF0,
-        }
-    }
-
-    /// The chunk stream id that this kind is written on.
-    pub const fn csid(self) -> u8 {
-        match self {
-            MessageKind::Audio => super::csid::AUDIO,
-            MessageKind::Video => super::csid::VIDEO,
-            MessageKind::Data => super::csid::DATA,
-        }
-    }
 }
 
 /// Message type ids (RTMP 5.4 and 7.1).

@@ -26,7 +26,7 @@ mod tests;
 pub mod url;
 
 pub use error::{Error, Limit, Malformed, Misbehaved, Unsupported};
-pub use message::{Message, MessageKind};
+pub use message::Message;
 
 /// Chunk stream ids that this end writes on; the same for server and client.
 pub mod csid {
@@ -42,6 +42,15 @@ pub mod csid {
     pub const VIDEO: u8 = 6;
     /// Audio.
     pub const AUDIO: u8 = 7;
+
+    /// The one for media of a kind.
+    pub const fn of(kind: crate::media::Kind) -> u8 {
+        match kind {
+            crate::media::Kind::Audio => AUDIO,
+            crate::media::Kind::Video => VIDEO,
+            crate::media::Kind::Data => DATA,
+        }
+    }
 }
 
 /// The message stream that every createStream of the server answers with.

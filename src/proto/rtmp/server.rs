@@ -23,9 +23,10 @@ use super::command::{self, Call, CallKind};
 use super::error::{Error, Limit};
 use super::handshake::ServerHandshake;
 use super::link::Link;
-use super::message::{Message, MessageKind, type_id, user_control};
+use super::message::{Message, type_id, user_control};
 use super::metadata;
 use crate::limits::{CHUNK_SIZE_MIN, RTMP_CREATE_STREAMS_MAX, RTMP_REPLIES_MAX};
+use crate::media::Kind;
 use crate::proto::amf0::{Object, Reader};
 
 /// What a server end is told when its connection is accepted.
@@ -191,7 +192,7 @@ enum Step {
     Connect,
     Publish(PublishRequest),
     Play(PlayRequest),
-    Media(MessageKind),
+    Media(Kind),
     /// The name `onMetaData` begins at this byte.
     Metadata(usize),
     Unpublish,
@@ -246,8 +247,8 @@ impl Server {
             let Some(joined) = self.link.next(input)? else { return Ok(None) };
             let media = match joined.type_id {
                 // A player's or newcomer's media was not even stored.
-                type_id::AUDIO => Some(Step::Media(MessageKind::Audio)),
-                type_id::VIDEO => Some(Step::Media(MessageKind::Video)),
+                type_id::AUDIO => Some(Step::Media(Kind::Audio)),
+                type_id::VIDEO => Some(Step::Media(Kind::Video)),
                 type_id::DATA_AMF0 | type_id::DATA_AMF3 => {
                     metadata::find(joined.type_id, self.link.payload(joined.payload))
                         .map(Step::Metadata)

@@ -4,10 +4,11 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::chunk::{self, Joiner, Payload};
 use super::client::{self, Client, ClientOptions, HandshakeKind, Role};
-use super::message::{MessageKind, type_id};
+use super::message::type_id;
 use super::server::{self, PublishKind, Server, ServerOptions};
 use super::{Error, Limit, Malformed, Misbehaved};
 use crate::limits::{CHUNK_SIZE_MAX, RTMP_PARTIAL_MAX, RTMP_REPLIES_MAX};
+use crate::media::Kind;
 use crate::proto::amf0::{Object, Reader, Value, put};
 
 fn server_options() -> ServerOptions {
@@ -181,10 +182,10 @@ fn publish_by_every_sequence_in_pieces_of_every_size() {
 
                 let (video, audio) = (content(1, 70_000), content(2, 300));
                 pair.client.write_metadata(0, &metadata());
-                pair.client.write_message(MessageKind::Video, 0xFF_FFFE, &video);
-                pair.client.write_message(MessageKind::Audio, 0xFF_FFFF, &audio);
-                pair.client.write_message(MessageKind::Video, 0x7FFF_FFFF, &video);
-                pair.client.write_message(MessageKind::Video, 0x8000_0001, &audio[..1]);
+                pair.client.write_message(Kind::Video, 0xFF_FFFE, &video);
+                pair.client.write_message(Kind::Audio, 0xFF_FFFF, &audio);
+                pair.client.write_message(Kind::Video, 0x7FFF_FFFF, &video);
+                pair.client.write_message(Kind::Video, 0x8000_0001, &audio[..1]);
                 pair.run();
                 let (_, server) = pair.take();
                 assert_eq!(
@@ -647,7 +648,7 @@ fn start_is_sent_only_when_the_caller_accepts() {
     server.accept_publish();
     assert_eq!(names(&mut server), ["onStatus"]);
     let Ok(Some(server::Event::Message(message))) = server.poll(&mut input) else { panic!() };
-    assert_eq!((message.kind, message.payload), (MessageKind::Video, &b"x"[..]));
+    assert_eq!((message.kind, message.payload), (Kind::Video, &b"x"[..]));
 }
 
 #[test]

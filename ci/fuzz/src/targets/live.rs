@@ -3,10 +3,10 @@
 use ringcast::hub::feed::GopLimits;
 use ringcast::hub::mirror::Next;
 use ringcast::hub::{Feed, Flags, Format, Mirror, Position};
+use ringcast::media::Kind;
 use ringcast::media::name::StreamName;
 use ringcast::proto::flv::{TagReader, file_header};
 use ringcast::proto::http::{ChunkedDecoder, Piece as Chunk};
-use ringcast::proto::rtmp::MessageKind;
 use ringcast::proto::rtmp::chunk::{Joiner, Payload};
 use ringcast::proto::ws;
 use ringcast::remux::{Live, LiveOptions, Outcome, Registry, rebase, rtmp};
@@ -80,7 +80,7 @@ fn run(data: &[u8], arena: &Arena) {
                     payload.extend(fill.by_ref().take(size));
                 }
                 budget -= payload.len().min(budget);
-                let kind = if action & 1 == 0 { MessageKind::Video } else { MessageKind::Audio };
+                let kind = if action & 1 == 0 { Kind::Video } else { Kind::Audio };
                 match live.write(kind, wire_time, &payload) {
                     Ok(Outcome::Written { .. }) => written += 1,
                     Ok(Outcome::Dropped(_)) => {}
