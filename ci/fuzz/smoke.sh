@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets and runs each of them for a short time:
 #
-#   ci/fuzz/smoke.sh                    all targets, 10 s each, as many at a time as there are cores
+#   ci/fuzz/smoke.sh                    all targets, 6 s each, as many at a time as there are cores
 #   SECONDS_EACH=600 ci/fuzz/smoke.sh   longer
 #   ci/fuzz/smoke.sh live websocket     these two
 #
@@ -12,7 +12,7 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-seconds=${SECONDS_EACH:-10}
+seconds=${SECONDS_EACH:-6}
 jobs=${JOBS:-$(nproc)}
 if ! command -v g++ >/dev/null && ! command -v c++ >/dev/null; then
   command -v apt-get >/dev/null || { echo "error: no C++ compiler" >&2; exit 1; }

@@ -36,7 +36,7 @@ pub struct RingOptions {
     pub cq_entries: u32,
     /// Receive buffers, shared by all connections (rounded up to a power of two).
     pub receive_buffers: u16,
-    /// Bytes of a receive buffer: most of one [`Event::Received`].
+    /// Bytes of a receive buffer: most of one [`Event::Received`](crate::Event::Received).
     pub receive_buffer_size: u32,
     /// Use receive buffers up piece by piece where the kernel can (6.12). Four of them then lie
     /// together as one, in the same memory.
