@@ -7,9 +7,10 @@ use loadtest::player::{Flow, Player, Step};
 use loadtest::target::Target;
 use ringcast::config::{Config, Current, TimeJitter};
 use ringcast::shard::{Clocks, Post, Service, Shard, Shared};
+use uring::sim::accepted;
 use uring::{Arena, ArenaOptions, Conn, Event, Received};
 
-use crate::null::{NullDriver, accepted};
+use crate::null::NullDriver;
 use crate::schedule::Protocol;
 
 /// The shard, its publisher and its players.

@@ -293,6 +293,20 @@ pub struct Expect {
     pub p99_rise: Option<Rise>,
 }
 
+impl Expect {
+    /// Nobody is refused, disconnected, left without media or out of step.
+    pub fn all_well() -> Expect {
+        Expect {
+            max_disconnects: Some(0),
+            max_errors: Some(0),
+            max_skips: Some(0),
+            max_stalls: Some(0),
+            max_without_media: Some(0),
+            ..Expect::default()
+        }
+    }
+}
+
 /// Compares the p99 latency of two spans of the run.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -132,13 +132,8 @@ fn canary_plan(server: &Server, seconds: f64) -> Plan {
         }],
         play: play.into(),
         expect: Expect {
-            max_disconnects: Some(0),
-            max_errors: Some(0),
-            max_skips: Some(0),
-            max_stalls: Some(0),
-            max_without_media: Some(0),
             min_checked: Some((seconds - 2.0) as u64 * 10 * 50),
-            ..Expect::default()
+            ..Expect::all_well()
         },
         quiet: true,
         ..Plan::default()

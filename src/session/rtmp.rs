@@ -241,7 +241,6 @@ fn declared_tracks(payload: &[u8]) -> (bool, bool) {
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Metadata goes to players rewritten; what cannot be read is dropped, the stream goes on.
 /// Who may publish where nothing was said about it: programs of this machine and its networks.
 ///
 /// # Errors
@@ -259,6 +258,7 @@ fn may_publish(vhost: &Vhost, peer: IpAddr) -> Result<(), Closing> {
     Err(Closing::because(Reason::PublishClosed, why))
 }
 
+/// Metadata goes to players rewritten; what cannot be read is dropped, the stream goes on.
 fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, payload: &[u8]) {
     match metadata::rewrite(payload, version::SERVER, version::VERSION) {
         Ok(rewritten) => {

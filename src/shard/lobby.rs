@@ -161,36 +161,17 @@ impl Lobby {
 
 #[cfg(test)]
 mod tests {
-    use uring::sim::{Faults, SimWorld};
-    use uring::{Driver, Event, ListenOptions};
+    use uring::Event;
+    use uring::sim::accepted;
 
     use super::*;
 
-    /// Real connection names; only a driver can make them.
     fn conns(count: usize) -> Vec<Conn> {
-        let world = SimWorld::new(1, Faults::none());
-        let mut driver = world.driver(0);
-        let addr: SocketAddr = "127.0.0.1:1000".parse().unwrap();
-        let options = ListenOptions {
-            backlog: i32::MAX,
-            reuse_port: false,
-            nodelay: true,
-            notsent_lowat: 0,
-            send_buffer: 0,
-            receive_buffer: 0,
-        };
-        driver.listen(addr, &options).unwrap();
-        let _peers: Vec<_> = (0..count).map(|_| world.connect(addr)).collect();
-        let mut events = Vec::new();
-        while events.len() < count {
-            world.advance_to(world.now() + 1_000_000_000);
-            driver.turn(Some(driver.now()), &mut events).unwrap();
-        }
         let conn = |event| match event {
             Event::Accepted { conn, .. } => conn,
             other => panic!("{other:?}"),
         };
-        events.into_iter().map(conn).collect()
+        accepted(&[count]).1.into_iter().map(conn).collect()
     }
 
     fn said(conn: Conn, bytes: &[u8]) -> Wanted {

@@ -341,8 +341,8 @@ impl<D: Driver> Shard<D> {
         for stream in touched.drain(..) {
             self.mark_due(stream.id);
             let mut others = stream.followers() & !(1 << self.index);
-            let rule = self.shared.config.vhost(stream.name.vhost()).merged_write();
-            if others != 0 && rule.adaptive {
+            let vhost = || self.shared.config.vhost(stream.name.vhost());
+            if others != 0 && vhost().merged_write().adaptive {
                 self.hurry();
             }
             while others != 0 {

@@ -25,6 +25,7 @@
 //! when a socket is closed with unread bytes), accept queues, SO_REUSEPORT. What it deliberately
 //! does not know: loss and congestion (TCP hides them as latency), socket options, UDP.
 
+mod accepted;
 mod connect;
 mod driver;
 mod faults;
@@ -45,6 +46,7 @@ use std::rc::Rc;
 use crate::Arena;
 use crate::driver::Event;
 
+pub use accepted::accepted;
 pub use driver::{SimDriver, SimWaker};
 pub use faults::{Faults, Span};
 pub use peer::{Peer, PeerListener};

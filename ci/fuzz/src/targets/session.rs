@@ -1,17 +1,17 @@
 //! Sessions as a shard runs them, against streams, memory and counters.
 
 use std::cell::RefCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use ringcast::config::Config;
 use ringcast::hub::Counters;
 use ringcast::proto::rtmp::client::Role;
-use ringcast::remux::Registry;
+use ringcast::remux::{Registry, Stream};
 use ringcast::session::http::HttpSession;
 use ringcast::session::quiet::Quiet;
 use ringcast::session::rtmp::RtmpSession;
-use ringcast::session::{Env, Protocol, Session, SessionId, Wish};
+use ringcast::session::{Env, Protocol, SessionId, Wish};
 use uring::{Arena, ArenaOptions};
 
 use super::rtmp::recorded_commands;
@@ -31,78 +31,85 @@ pub fn session(data: &[u8]) {
     assert_eq!(arena.stats().blocks, 0, "every block is given back");
 }
 
+/// What a shard has for its session.
+struct Rig {
+    config: Arc<Config>,
+    streams: Registry,
+    arena: Arena,
+    counters: Counters,
+    quiet: Quiet,
+    now: u64,
+    touched: Vec<Arc<Stream>>,
+    wishes: Vec<Wish>,
+}
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+impl Rig {
+    fn env(&mut self) -> Env<'_> {
+        Env {
+            now: self.now,
+            wall_ms: 0,
+            shard: 0,
+            config: &self.config,
+            streams: &self.streams,
+            arena: &self.arena,
+            counters: &self.counters,
+            peer: LOCAL,
+            quiet: &self.quiet,
+            touched: &mut self.touched,
+            wishes: &mut self.wishes,
+        }
+    }
+}
+
 fn run(data: &[u8], arena: &Arena) {
     let mut data = data;
     let (mode, seed) = (byte(&mut data), byte(&mut data));
-    let config = CONFIG.with(Arc::clone);
-    let streams = Registry::default();
-    let counters = Counters::default();
-    let quiet = Quiet::default();
-    let local = IpAddr::from([127, 0, 0, 1]);
+    let mut rig = Rig {
+        config: CONFIG.with(Arc::clone),
+        streams: Registry::default(),
+        arena: arena.clone(),
+        counters: Counters::default(),
+        quiet: Quiet::default(),
+        now: 0,
+        touched: Vec::new(),
+        wishes: Vec::new(),
+    };
     let id = SessionId::from_bits(1);
-    let rtmp = mode & 1 == 0;
-    let mut protocol = if rtmp {
-        Protocol::Rtmp(Box::new(RtmpSession::new(&config, 0, id, local, 1)))
+    let mut protocol = if mode & 1 == 0 {
+        Protocol::Rtmp(Box::new(RtmpSession::new(&rig.config, 0, id, LOCAL, 1)))
     } else {
         Protocol::Http(Box::new(HttpSession::new(id)))
     };
     let opening = opening(mode);
-    let mut now = 0;
-    let (mut touched, mut wishes, mut out) = (Vec::new(), Vec::new(), Vec::new());
-    let mut closed = false;
+    let mut out = Vec::new();
     for piece in [&opening[..]].into_iter().chain(pieces(seed, data)) {
-        now += 100_000_000;
-        let mut env = Env {
-            now,
-            wall_ms: 0,
-            shard: 0,
-            config: &config,
-            streams: &streams,
-            arena,
-            counters: &counters,
-            peer: local,
-            quiet: &quiet,
-            touched: &mut touched,
-            wishes: &mut wishes,
-        };
+        rig.now += 100_000_000;
+        let now = rig.now;
         match &mut protocol {
             Protocol::Rtmp(session) => {
-                session.receive(&mut out, &mut env, piece);
+                session.receive(&mut out, &mut rig.env(), piece);
                 if session.wants_tick(now) {
-                    session.tick(&mut env);
+                    session.tick(&mut rig.env());
                 }
             }
             Protocol::Http(session) => {
-                session.receive(&mut out, &mut env, piece);
+                session.receive(&mut out, &mut rig.env(), piece);
                 session.take_answered();
             }
         }
-        closed = wishes.iter().any(|wish| matches!(wish, Wish::Close(_) | Wish::Finish(_)));
-        wishes.clear();
         out.clear();
-        if closed {
+        let mut wishes = rig.wishes.drain(..);
+        if wishes.any(|wish| matches!(wish, Wish::Close(_) | Wish::Finish(_))) {
             break;
         }
     }
     if let Protocol::Rtmp(session) = &mut protocol {
-        let mut env = Env {
-            now,
-            wall_ms: 0,
-            shard: 0,
-            config: &config,
-            streams: &streams,
-            arena,
-            counters: &counters,
-            peer: local,
-            quiet: &quiet,
-            touched: &mut touched,
-            wishes: &mut wishes,
-        };
-        session.stop(&mut env);
+        session.stop(&mut rig.env());
     }
     // One connection publishes and plays one stream after the other; refused names leave none.
-    assert!(streams.len() <= 1 + data.len());
-    let _ = (closed, std::mem::size_of::<Session>());
+    assert!(rig.streams.len() <= 1 + data.len());
 }
 
 fn opening(mode: u8) -> Vec<u8> {
