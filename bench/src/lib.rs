@@ -13,5 +13,6 @@ pub mod process;
 pub mod quantity;
 pub mod schedule;
 pub mod server;
+pub mod sink;
 pub mod tester;
 pub mod walk;

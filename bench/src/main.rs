@@ -54,6 +54,8 @@ enum Command {
     Ingest(commands::ingest::Options),
     /// CPU per player with zero-copy and without, on a route that does not copy.
     ZeroCopy(commands::zero_copy::Options),
+    /// What sends by page reference would win over plain ones on loopback.
+    PageReference(commands::page_reference::Options),
     /// Instructions per delivered message in user space, by callgrind.
     Instructions(commands::instructions::Options),
     /// Where the server's time goes, by perf.
@@ -90,7 +92,7 @@ fn prepare(cli: &Cli) -> Result<(), Error> {
         server::install_nginx()?;
     }
     if matches!(cli.command, Some(Command::All(_) | Command::ZeroCopy(_))) {
-        commands::zero_copy::install_clang();
+        bench::sink::install_compilers();
     }
     if cli.here || cli.compare.has_peer() || matches!(cli.command, Some(Command::Instructions(_))) {
         return Ok(());
@@ -116,6 +118,7 @@ fn run(cli: &Cli) -> Result<Value, Error> {
         Some(Command::Storm(options)) => commands::storm::run(options),
         Some(Command::Ingest(options)) => commands::ingest::run(options),
         Some(Command::ZeroCopy(options)) => commands::zero_copy::run(options),
+        Some(Command::PageReference(options)) => commands::page_reference::run(options),
         Some(Command::Instructions(options)) => commands::instructions::run(options),
         Some(Command::Profile(options)) => commands::profile::run(options),
     }

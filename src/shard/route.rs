@@ -18,6 +18,9 @@ const BYTES_MIN: u32 = 4096;
 const REPORTS: u32 = 16;
 /// Length of one measured interval, ns.
 const INTERVAL_NS: u64 = 400_000_000;
+/// Time after a change of the way until it is measured, ns: completions and notifications of what
+/// was sent the other way still come in.
+const SETTLE_NS: u64 = 100_000_000;
 /// Pairs of intervals measured before a decision.
 const PAIRS: u32 = 6;
 /// Bytes an interval must have carried to say anything.
@@ -34,8 +37,8 @@ const ROUTES_MAX: usize = 64;
 enum State {
     /// Asking the kernel with single sends.
     Asking { sent: u32, reports: u32, copied: u32 },
-    /// Measuring: which way this interval goes.
-    Measuring { zero_copy: bool },
+    /// Measuring: which way this interval goes, and whether it has begun to count.
+    Measuring { zero_copy: bool, settled: bool },
     /// Decided, until looked at again.
     Decided { zero_copy: bool, at: u64 },
 }
@@ -49,6 +52,8 @@ struct Route {
     /// CPU ns and bytes, without and with zero-copy.
     cost: [(u64, u64); 2],
     intervals: u32,
+    /// How many of how many usage reports said that the kernel copied; for the log.
+    reported: (u32, u32),
 }
 
 /// All routes of one shard.
@@ -81,6 +86,7 @@ impl Routes {
             began: (0, 0),
             cost: [(0, 0); 2],
             intervals: 0,
+            reported: (0, 0),
         });
         self.by_address.insert(local, index);
         index
@@ -102,7 +108,7 @@ impl Routes {
                     true
                 }
                 State::Asking { .. } => false,
-                State::Measuring { zero_copy } | State::Decided { zero_copy, .. } => *zero_copy,
+                State::Measuring { zero_copy, .. } | State::Decided { zero_copy, .. } => *zero_copy,
             },
         };
         if zero_copy { SendMode::ZeroCopy } else { SendMode::Copy }
@@ -157,12 +163,19 @@ impl Route {
                     self.state = State::Decided { zero_copy: false, at: u64::MAX };
                 } else if !other_measures {
                     self.begin(now, cpu, false);
+                    self.reported = (copied, reports);
                     self.cost = [(0, 0); 2];
                     self.intervals = 0;
                 }
             }
             State::Asking { .. } => {}
-            State::Measuring { zero_copy } => {
+            State::Measuring { zero_copy, settled: false } => {
+                if now - self.began.0 >= SETTLE_NS {
+                    self.begin(now, cpu, zero_copy);
+                    self.state = State::Measuring { zero_copy, settled: true };
+                }
+            }
+            State::Measuring { zero_copy, .. } => {
                 if now - self.began.0 < INTERVAL_NS {
                     return;
                 }
@@ -184,6 +197,7 @@ impl Route {
                 tracing::info!(
                     copy_ns_per_kib = per_byte(self.cost[0]) * 1024.0,
                     zero_copy_ns_per_kib = per_byte(self.cost[1]) * 1024.0,
+                    reported_as_copied = %format_args!("{} of {}", self.reported.0, self.reported.1),
                     "zero-copy sends measured: {}",
                     if wins { "used from now on" } else { "not used" }
                 );
@@ -197,7 +211,7 @@ impl Route {
     }
 
     fn begin(&mut self, now: u64, cpu: u64, zero_copy: bool) {
-        self.state = State::Measuring { zero_copy };
+        self.state = State::Measuring { zero_copy, settled: false };
         self.began = (now, cpu);
         self.bytes = 0;
     }
@@ -222,7 +236,7 @@ mod tests {
     fn measured(copy: u64, zero_copy: u64) -> SendMode {
         let (mut routes, route) = asked("10.0.0.2");
         let (mut now, mut cpu) = (0, 0);
-        for _ in 0..40 {
+        for _ in 0..60 {
             routes.tick(now, cpu);
             for _ in 0..16 {
                 cpu += match routes.mode(route, 1 << 20) {

@@ -5,6 +5,7 @@ pub mod compare;
 pub mod ingest;
 pub mod instructions;
 pub mod memory;
+pub mod page_reference;
 pub mod profile;
 pub mod shards;
 pub mod storm;

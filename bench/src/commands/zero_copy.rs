@@ -1,31 +1,27 @@
-//! CPU per player with zero-copy and without, on a route that does not copy.
+//! CPU per player with zero-copy and without, on a route that does not copy (`bench::sink`).
 //!
-//! Two network namespaces are joined by a veth pair: the server sits in one, the players in the
-//! other. The players connect and ask for the stream with their own stack; then a BPF program on
-//! their interface takes all payload and acknowledges it (`sink/sink.c`), and the publisher
-//! starts. From then on the server pays for sending only, as with a network card. Whether it uses
-//! zero-copy is its own choice (`zero_copy = "auto"`).
+//! The players connect and ask for the stream with their own stack; then the sink takes the media,
+//! and the stream begins. The floor is told how to send; whether the server uses zero-copy is its
+//! own choice (`zero_copy = "auto"`), which it makes by measuring both ways.
 
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::{Value, json};
 
-use bench::network::{CONGESTION_CONTROL, ip};
 use bench::process::{Cpu, Scratch};
 use bench::quantity::{median, range};
 use bench::schedule::{Case, Window};
 use bench::server::{self, Error, Kind, Setup};
+use bench::sink::{self, PLAYERS, Programs, Route, SERVER, Sink};
 use bench::tester::{self, Place};
 
 /// What is measured.
 #[derive(Args, Debug)]
 pub struct Options {
     /// Number of players.
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 1_000)]
     players: u32,
     /// Video bitrate, kbit/s.
     #[arg(long, default_value_t = 4_000.0)]
@@ -33,6 +29,9 @@ pub struct Options {
     /// Windows, ms.
     #[arg(long, value_delimiter = ',', default_values_t = [100, 350])]
     windows: Vec<u32>,
+    /// What takes the media: drop does so untouched; reflect makes the kernel copy it.
+    #[arg(long, value_enum, default_values_t = [Sink::Drop])]
+    sink: Vec<Sink>,
     /// Rounds.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -41,64 +40,107 @@ pub struct Options {
     seconds: f64,
 }
 
-const SERVER: &str = "ringcast-bench-a";
-const PLAYERS: &str = "ringcast-bench-b";
 /// Long enough for the server to try both ways and to decide.
-const DECIDE: Duration = Duration::from_secs(9);
+const DECIDE: Duration = Duration::from_secs(10);
+/// Long enough for congestion windows to have grown.
+const SETTLE: Duration = Duration::from_secs(3);
 
-/// Measures `zero_copy` off and auto in turns.
+/// Who sends, and the setting of `zero_copy`.
+const TURNS: [(Kind, &str); 4] =
+    [(Kind::Floor, "off"), (Kind::Floor, "on"), (Kind::Ringcast, "off"), (Kind::Ringcast, "auto")];
+
+/// Measures floor and server with zero-copy and without, in turns.
 pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("zero-copy");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
-    let object = compile(&scratch)?;
+    sink::install_compilers();
     let mut rows = Vec::new();
-    for &window in &options.windows {
-        let mut runs = [Vec::new(), Vec::new()];
-        for round in 1..=options.rounds {
-            for (index, policy) in ["off", "auto"].iter().enumerate() {
-                let used = turn(options, window, policy, &object, &scratch)?;
-                let each = used / f64::from(options.players) * 1e6;
-                eprintln!(
-                    "round {round}  window {window} ms  zero_copy={policy:<4}  {each:.1} us/player \
-                     {:.1} %",
-                    used * 100.0
-                );
-                runs[index].push(each);
-            }
+    for &sink in &options.sink {
+        let programs = Programs::compile(sink, &scratch)?;
+        for &window in &options.windows {
+            rows.push(row(options, sink, window, &programs, &scratch)?);
         }
-        let ratios: Vec<f64> = runs[1].iter().zip(&runs[0]).map(|(auto, off)| auto / off).collect();
-        println!("window {window} ms: with zero-copy / without: {:.2}", median(&ratios));
-        rows.push(json!({"window_ms": window, "off_us": runs[0], "auto_us": runs[1],
-            "ratio": {"median": median(&ratios), "range": range(&ratios)}}));
     }
     Ok(super::with(head, json!({"players": options.players, "kbps": options.kbps, "rows": rows})))
 }
 
-/// CPU of the server, seconds a second.
+fn row(
+    options: &Options,
+    sink: Sink,
+    window: u32,
+    programs: &Programs,
+    scratch: &Scratch,
+) -> Result<Value, Error> {
+    let name = sink.name();
+    let mut runs: [Vec<f64>; 4] = Default::default();
+    let mut choices = Vec::new();
+    for round in 1..=options.rounds {
+        for ((kind, policy), runs) in TURNS.iter().zip(&mut runs) {
+            let (used, said) = turn(options, window, (kind, policy), programs, scratch)?;
+            let each = used / f64::from(options.players) * 1e6;
+            eprintln!(
+                "round {round}  {name} {window} ms  {:<8} zero_copy={policy:<4} {each:7.1} \
+                 us/player/s {:5.1} %",
+                kind.name(),
+                used * 100.0
+            );
+            runs.push(each);
+            if *policy == "auto" {
+                let said = said.unwrap_or_else(|| "undecided".into());
+                eprintln!("  the server: {said}");
+                choices.push(said);
+            }
+        }
+    }
+    let ratio = |over: usize, under: usize| -> Value {
+        let ratios: Vec<f64> = runs[over].iter().zip(&runs[under]).map(|(a, b)| a / b).collect();
+        json!({"median": median(&ratios), "range": range(&ratios)})
+    };
+    let (floor, server) = (ratio(1, 0), ratio(3, 2));
+    println!(
+        "{name} {window} ms: with zero-copy / without: floor {:.2}, server {:.2}; the server: {}",
+        floor["median"].as_f64().unwrap_or(0.0),
+        server["median"].as_f64().unwrap_or(0.0),
+        choices.last().map_or("-", String::as_str)
+    );
+    Ok(json!({"sink": name, "window_ms": window, "floor_off_us": runs[0], "floor_on_us": runs[1],
+        "off_us": runs[2], "auto_us": runs[3], "floor_ratio": floor, "ratio": server,
+        "chosen": choices}))
+}
+
+/// CPU of the server, seconds a second, and what it said of zero-copy.
 fn turn(
     options: &Options,
     window: u32,
-    policy: &str,
-    object: &str,
+    (kind, policy): (&Kind, &str),
+    programs: &Programs,
     scratch: &Scratch,
-) -> Result<f64, Error> {
-    let route = Route::new()?;
+) -> Result<(f64, Option<String>), Error> {
+    let mut route = Route::new()?;
     let case = Case::rtmp(options.players, options.kbps, Window::Fixed(window));
+    let set = match kind {
+        // The floor's switch is a word.
+        Kind::Floor => vec![format!("zero_copy={policy}")],
+        _ => vec![format!("zero_copy=\"{policy}\""), "log.level=\"info\"".into()],
+    };
     let setup = Setup {
-        set: vec![format!("zero_copy=\"{policy}\""), "log.level=\"info\"".into()],
-        address: "10.79.0.1".parse().ok(),
+        set,
+        address: sink::ADDRESS.parse().ok(),
         inside: Some(SERVER.into()),
         ..Setup::default()
     };
-    let server = server::start(&Kind::Ringcast, &case, &setup, scratch)?;
+    let server = server::start(kind, &case, &setup, scratch)?;
     let there = Place { inside: Some(PLAYERS.into()), ..Place::default() };
     let here = Place { inside: Some(SERVER.into()), ..Place::default() };
     let players = (options.players, 500, "none");
     let _players = tester::play("play", &there, &server.play_url, players, 60.0, scratch)?;
     sleep(Duration::from_secs_f64(f64::from(options.players) / 500.0 + 1.5));
-    route.take_media(object)?;
-    let _publisher = tester::publish(&here, &server.publish_url, 1, &case, scratch)?;
-    sleep(DECIDE);
+    route.take_media(programs, scratch)?;
+    let _publisher = match kind.makes_stream() {
+        true => None,
+        false => Some(tester::publish(&here, &server.publish_url, 1, &case, scratch)?),
+    };
+    sleep(if policy == "auto" { DECIDE } else { SETTLE });
     let (before, sent, at) = (Cpu::of(server.pid), route.bytes(), Instant::now());
     sleep(Duration::from_secs_f64(options.seconds));
     let span = at.elapsed().as_secs_f64();
@@ -108,98 +150,9 @@ fn turn(
     if mbps < 0.9 * expected {
         return Err(Error::Tool(format!("{mbps:.0} Mbit/s were sent instead of {expected:.0}")));
     }
-    let log = std::fs::read_to_string(scratch.file("ringcast.log")).unwrap_or_default();
-    for line in log.lines().filter(|l| l.contains("zero-copy")) {
-        eprintln!("  {}", line.split("INFO").last().unwrap_or(line).trim());
-    }
-    Ok(used)
-}
-
-/// Both namespaces and what joins them; gone when dropped.
-struct Route;
-
-impl Route {
-    fn new() -> Result<Route, Error> {
-        drop(Route);
-        let inside = |namespace: &'static str, args: &str| ip(&format!("-n {namespace} {args}"));
-        ip(&format!("netns add {SERVER}"))?;
-        ip(&format!("netns add {PLAYERS}"))?;
-        ip(&format!("link add rc0 netns {SERVER} type veth peer name rc1 netns {PLAYERS}"))?;
-        for (namespace, device, address) in
-            [(SERVER, "rc0", "10.79.0.1/16"), (PLAYERS, "rc1", "10.79.0.2/16")]
-        {
-            inside(namespace, "link set lo up")?;
-            inside(namespace, &format!("addr add {address} dev {device}"))?;
-            inside(namespace, &format!("link set {device} up"))?;
-            let own = address.split('/').next().unwrap_or_default();
-            inside(
-                namespace,
-                &format!(
-                    "route change 10.79.0.0/16 dev {device} proto kernel scope link src {own} \
-                     congctl {CONGESTION_CONTROL}"
-                ),
-            )?;
-            // Acknowledgements from the sink carry no options.
-            ip(&format!(
-                "netns exec {namespace} sysctl -qw net.ipv4.tcp_timestamps=0 net.ipv4.tcp_sack=0 \
-                 net.ipv4.tcp_ecn=0 net.ipv4.tcp_slow_start_after_idle=0 \
-                 net.ipv4.tcp_no_metrics_save=1"
-            ))?;
-        }
-        Ok(Route)
-    }
-
-    /// From now on the BPF program takes what the server sends.
-    fn take_media(&self, object: &str) -> Result<(), Error> {
-        ip(&format!("netns exec {PLAYERS} tc qdisc add dev rc1 clsact"))?;
-        let attach = format!("tc filter add dev rc1 ingress bpf da obj {object} sec tc");
-        ip(&format!("netns exec {PLAYERS} {attach}"))
-    }
-
-    /// Bytes the server's side has sent so far.
-    fn bytes(&self) -> u64 {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", SERVER, "cat", "/sys/class/net/rc0/statistics/tx_bytes"]);
-        let output = command.output().map(|o| o.stdout).unwrap_or_default();
-        String::from_utf8_lossy(&output).trim().parse().unwrap_or(0)
-    }
-}
-
-impl Drop for Route {
-    fn drop(&mut self) {
-        for namespace in [SERVER, PLAYERS] {
-            let mut command = Command::new("ip");
-            let _ = command.args(["netns", "del", namespace]).stderr(Stdio::null()).status();
-        }
-    }
-}
-
-/// Installs clang with apt where it is missing.
-pub fn install_clang() {
-    if Command::new("clang").arg("--version").stdout(Stdio::null()).status().is_ok() {
-        return;
-    }
-    eprintln!("installing clang");
-    let install = ["install", "-y", "-qq", "--no-install-recommends", "clang"];
-    let _ = Command::new("apt-get").args(["update", "-qq"]).status();
-    let _ = Command::new("apt-get").args(install).stdout(Stdio::null()).status();
-}
-
-/// Compiles the sink for BPF.
-fn compile(scratch: &Scratch) -> Result<String, Error> {
-    install_clang();
-    let source: PathBuf = [env!("CARGO_MANIFEST_DIR"), "sink", "sink.c"].iter().collect();
-    let object = scratch.file("sink.o");
-    let include = format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH);
-    let status = Command::new("clang")
-        .args(["-O2", "-g", "-target", "bpf", &include, "-c"])
-        .arg(&source)
-        .arg("-o")
-        .arg(&object)
-        .status()
-        .map_err(Error::during("clang"))?;
-    match status.success() {
-        true => Ok(object.display().to_string()),
-        false => Err(Error::Tool("clang cannot compile the sink".into())),
-    }
+    let log = std::fs::read_to_string(scratch.file(&format!("{}.log", kind.name())));
+    let log = log.unwrap_or_default();
+    let said = log.lines().rfind(|l| l.contains("zero-copy sends measured"));
+    let said = said.map(|l| l.split("INFO").last().unwrap_or(l).trim().to_owned());
+    Ok((used, said))
 }
