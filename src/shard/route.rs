@@ -197,7 +197,8 @@ impl Route {
                 tracing::info!(
                     copy_ns_per_kib = per_byte(self.cost[0]) * 1024.0,
                     zero_copy_ns_per_kib = per_byte(self.cost[1]) * 1024.0,
-                    reported_as_copied = %format_args!("{} of {}", self.reported.0, self.reported.1),
+                    reports = self.reported.1,
+                    reported_as_copied = self.reported.0,
                     "zero-copy sends measured: {}",
                     if wins { "used from now on" } else { "not used" }
                 );

@@ -34,7 +34,7 @@ pub struct Options {
     #[arg(long, default_value_t = 500)]
     players: usize,
     /// Bytes of each send.
-    #[arg(long, value_delimiter = ',', default_values_t = [16_384, 32_768, 49_152, 65_536, 180_000])]
+    #[arg(long, value_delimiter = ',', default_value = "16384,32768,49152,65536,180000")]
     sizes: Vec<usize>,
     /// Time from one round of sends to the next, ms.
     #[arg(long, default_value_t = 150)]
