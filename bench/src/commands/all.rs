@@ -66,7 +66,7 @@ const STEPS: &[Step] = &[
     Step { command: "storm", once: 0.0, round: 24.0 },
     Step { command: "ingest", once: 0.0, round: 42.0 },
     Step { command: "memory", once: 32.0, round: 0.0 },
-    Step { command: "zero-copy", once: 0.0, round: 84.0 },
+    Step { command: "zero-copy", once: 0.0, round: 125.0 },
     Step { command: "profile", once: 22.0, round: 0.0 },
 ];
 
