@@ -8,8 +8,14 @@ use crate::config::{Environment, Sources};
 
 /// Exit status when everything went well.
 pub const EXIT_OK: u8 = 0;
-/// Exit status when the configuration is wrong or the server failed.
+/// Exit status when the server failed.
 pub const EXIT_FAILURE: u8 = 1;
+/// Exit status when the configuration is wrong (SRS: error 1023, of which a status has 8 bits).
+pub const EXIT_CONFIG: u8 = (1023 & 0xff) as u8;
+/// Exit status when another server holds the pid file (SRS: error 1035).
+pub const EXIT_PID_HELD: u8 = (1035 & 0xff) as u8;
+/// Exit status when the parent process is gone and `asprocess` is on (SRS: error 1073).
+pub const EXIT_PARENT_GONE: u8 = (1073 & 0xff) as u8;
 /// Exit status when the command line cannot be understood; what the parser itself uses.
 pub const EXIT_USAGE: u8 = 2;
 
@@ -32,7 +38,8 @@ Play:    ffplay rtmp://localhost/live/one   or   http://localhost:8080/live/one.
 
 Signals: TERM, INT stop at once; QUIT lets players finish; HUP reads the configuration anew;
 USR1 reopens the log file.
-Exit status: 0 done, 1 failed or wrong configuration, 2 wrong command line.";
+Exit status: 0 done, 1 failed, 2 wrong command line; as in SRS: 255 wrong configuration,
+11 another server holds the pid file, 49 the parent process is gone (asprocess).";
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]

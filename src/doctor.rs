@@ -392,8 +392,13 @@ fn files(config: &Config) -> Vec<Finding> {
     let log = (config.log.tank == LogTank::File).then_some(("log.file", &config.log.file));
     let pid = (!config.pid.as_os_str().is_empty()).then_some(("pid", &config.pid));
     for (setting, path) in log.into_iter().chain(pid) {
+        let relative = path.is_relative();
         let path = work_dir.join(path);
-        let dir = path.parent().unwrap_or(Path::new("/"));
+        let mut dir = path.parent().unwrap_or(Path::new("/"));
+        // A folder below the working directory is made at start.
+        while relative && !dir.exists() && dir != work_dir {
+            dir = dir.parent().unwrap_or(Path::new("/"));
+        }
         let writable = rustix::fs::access(dir, rustix::fs::Access::WRITE_OK).is_ok();
         findings.push(if writable {
             Finding::ok("files", format!("{setting} {}", path.display()))

@@ -12,10 +12,12 @@ pub mod log;
 pub mod media;
 pub mod page;
 pub mod pidfile;
+pub mod privileges;
 pub mod proto;
 pub mod remux;
 pub mod session;
 pub mod shard;
+pub mod systemd;
 pub mod version;
 
 #[cfg(test)]

@@ -283,6 +283,10 @@ impl Sink {
             LogTank::File => {
                 // Absolute, so that rotation finds it when the working directory has changed.
                 let path = std::path::absolute(&config.file)?;
+                if let (true, Some(folder)) = (config.file.is_relative(), path.parent()) {
+                    // Such as SRS's `./objs`; whether it is there shows in the next line.
+                    let _ = std::fs::create_dir_all(folder);
+                }
                 let file = append_to(&path)?;
                 Ok(Sink::File { path, file })
             }

@@ -9,9 +9,11 @@ use std::time::Duration;
 use mimalloc::MiMalloc;
 use ringcast::cli::{self, Command, ConfigForm};
 use ringcast::config::{self, Current, Loaded, Sources};
-use ringcast::control::{self, demo, serve::Handle};
+use ringcast::control::serve::{Handle, ServeError};
+use ringcast::control::{self, demo, listen::Listeners};
 use ringcast::daemon::{self, Detached};
-use ringcast::{doctor, limits, log, pidfile};
+use ringcast::pidfile::PidFileError;
+use ringcast::{doctor, limits, log, pidfile, privileges, systemd};
 
 /// Sessions come and go by the thousand on every shard; their small allocations are where a
 /// general allocator fragments. Built without transparent huge pages: after churn they kept twice
@@ -82,9 +84,23 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
         true => None,
         false => match pidfile::acquire(&config.pid) {
             Ok(file) => Some(file),
-            Err(error) => return fail(&error),
+            Err(error) => {
+                fail(&error);
+                return ExitCode::from(match error {
+                    PidFileError::Held { .. } => cli::EXIT_PID_HELD,
+                    PidFileError::Unusable { .. } => cli::EXIT_FAILURE,
+                });
+            }
         },
     };
+    // Everything up to here, and the ports, takes the rights that the process was started with.
+    let listeners = match Listeners::bind(&config) {
+        Ok(listeners) => listeners,
+        Err(error) => return fail(&error),
+    };
+    if let Err(error) = privileges::drop_to(&config.user, &config.group) {
+        return fail(&error);
+    }
     let log = match log::start(&config.log) {
         Ok(log) => log,
         Err(why) => return fail(&format!("cannot open the log: {why}; check log.file")),
@@ -100,6 +116,7 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
             {
                 tracing::warn!("cannot leave the terminal: {why}");
             }
+            systemd::notify(systemd::State::Ready);
             if demo {
                 print(&format!(
                     "Playing the test stream {}:\n{}",
@@ -110,10 +127,14 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
             }
         }
     };
-    let outcome = control::serve::serve(current, log.clone(), on_ready);
+    let outcome = control::serve::serve(current, listeners, log.clone(), on_ready);
     log.flush();
     match outcome {
         Ok(()) => ExitCode::from(cli::EXIT_OK),
+        Err(error @ ServeError::ParentGone) => {
+            fail(&error);
+            ExitCode::from(cli::EXIT_PARENT_GONE)
+        }
         Err(error) => fail(&error),
     }
 }
@@ -122,7 +143,7 @@ fn complain(errors: &config::ConfigErrors) -> ExitCode {
     for line in errors.to_string().lines() {
         eprintln!("ringcast: {line}");
     }
-    ExitCode::from(cli::EXIT_FAILURE)
+    ExitCode::from(cli::EXIT_CONFIG)
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {

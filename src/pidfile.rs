@@ -47,6 +47,7 @@ pub enum PidFileError {
 /// When another process holds it, or when it cannot be written.
 pub fn acquire(path: &Path) -> Result<PidFile, PidFileError> {
     let unusable = |why| PidFileError::Unusable { path: path.into(), why };
+    make_folder(path);
     loop {
         let mut file = OpenOptions::new()
             .read(true)
@@ -80,6 +81,14 @@ pub fn acquire(path: &Path) -> Result<PidFile, PidFileError> {
         // Absolute, so that it is found again when the working directory changes.
         let path = path.canonicalize().map_err(unusable)?;
         return Ok(PidFile { path, _file: file });
+    }
+}
+
+/// Makes the folder of a file below the working directory, such as SRS's `./objs`. Elsewhere a
+/// missing folder is rather a mistake in the path. Whether it is there now shows when it is used.
+fn make_folder(file: &Path) {
+    if let (true, Some(folder)) = (file.is_relative(), file.parent()) {
+        let _ = fs::create_dir_all(folder);
     }
 }
 

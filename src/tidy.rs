@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["limits"],
     &["page", "version", "media", "config"],
-    &["hub", "proto", "log"],
+    &["hub", "proto", "log", "systemd"],
     &["remux"],
     &["session"],
     &["shard"],
     &["control"],
-    &["cli", "daemon", "doctor", "pidfile", "sim"],
+    &["cli", "daemon", "doctor", "pidfile", "privileges", "sim"],
     &["main", "lib"],
 ];
 

@@ -16,6 +16,12 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
             "vhost.http_remux.enabled has no effect while http_server.enabled is false".into(),
         );
     }
+    if config.daemon && config.asprocess {
+        errors.push(ConfigError::Together(
+            "daemon and asprocess cannot both be on: in the background the parent is always gone"
+                .into(),
+        ));
+    }
     let auth = &config.http_api.auth;
     if auth.enabled && (auth.username.is_empty() || auth.password.is_empty()) {
         errors.push(ConfigError::Together(
@@ -87,6 +93,7 @@ mod tests {
     #[test]
     fn doubtful_settings_warn() {
         assert!(with(&["http_server.enabled=false"]).unwrap()[0].contains("has no effect"));
+        assert!(with(&["daemon=true", "asprocess=true"]).unwrap_err().contains("asprocess"));
         assert!(with(&["daemon=true"]).unwrap()[0].contains("log.tank"));
         assert!(with(&["vhost.chunk_size=70000"]).unwrap()[0].contains("some players fail"));
         assert_eq!(with(&["daemon=true", "log.tank=file"]).unwrap().len(), 0);

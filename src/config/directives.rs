@@ -53,6 +53,7 @@ pub(super) fn alias(path: &str) -> Option<&'static str> {
 /// Directives whose setting has another path here.
 const ALIASES: &[(&str, &str)] = &[
     ("chunk_size", "vhost.chunk_size"),
+    ("inotify_auto_reload", "config_watch"),
     ("rtmp.chunk_size", "vhost.chunk_size"),
     ("rtmp.listen", "listen"),
     ("srs_log_file", "log.file"),

@@ -50,6 +50,8 @@ pub struct Loaded {
     pub config: Config,
     /// The file it was read from.
     pub file: Option<PathBuf>,
+    /// That file and those it includes, as far as they could be found.
+    pub files: Vec<PathBuf>,
     /// What an operator should know although the server can run; one line each.
     pub warnings: Vec<String>,
 }
@@ -130,6 +132,8 @@ pub(super) struct Draft {
     pub config: Config,
     pub warnings: Vec<String>,
     pub errors: Vec<ConfigError>,
+    /// Files that were read.
+    pub files: Vec<PathBuf>,
     /// The process runs in a container.
     pub in_container: bool,
 }
@@ -175,7 +179,10 @@ impl Draft {
             check::check(&self.config, &mut self.warnings, &mut self.errors);
         }
         match self.errors.is_empty() {
-            true => Ok(Loaded { config: self.config, file, warnings: self.warnings }),
+            true => {
+                let Draft { config, warnings, files, .. } = self;
+                Ok(Loaded { config, file, files, warnings })
+            }
             false => Err(ConfigErrors(self.errors)),
         }
     }
@@ -200,6 +207,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     // SRS's rule for its own files: the environment always stands over them.
     let env = only_env || srs;
     if let Some(file) = &file {
+        draft.files.push(file.clone());
         match file::read(file) {
             Ok(text) if srs => {
                 draft.in_container = machine::in_container();

@@ -16,8 +16,8 @@ use super::{
 pub struct Current {
     config: ArcSwap<Config>,
     sources: Sources,
-    /// The file that was read; absolute, because the process may change its directory.
-    file: Option<PathBuf>,
+    /// The files that were read; absolute, because the process may change its directory.
+    files: ArcSwap<Vec<PathBuf>>,
     /// What `max_connections` is lowered to.
     open_files: u64,
     /// Held while a new configuration is read, so that two reloads come one after the other.
@@ -73,7 +73,7 @@ impl Current {
     /// A configuration that was read from `sources`, on a machine with this open-file limit.
     /// Call it before the process changes its directory.
     pub fn new(mut loaded: Loaded, mut sources: Sources, open_files: u64) -> Current {
-        let file = loaded.file.as_deref().map(absolute);
+        let files = loaded.files.iter().map(|file| absolute(file)).collect();
         sources.resolve(absolute);
         // The warning about it is the caller's; here the number counts.
         let (fit, _) = fit_connections(loaded.config.max_connections, open_files);
@@ -81,7 +81,7 @@ impl Current {
         Current {
             config: ArcSwap::from_pointee(loaded.config),
             sources,
-            file,
+            files: ArcSwap::from_pointee(files),
             open_files,
             reloading: Mutex::default(),
         }
@@ -89,7 +89,7 @@ impl Current {
 
     /// A configuration without sources, which never changes by a reload; for tests.
     pub fn fixed(config: Config) -> Current {
-        let loaded = Loaded { config, file: None, warnings: Vec::new() };
+        let loaded = Loaded { config, file: None, files: Vec::new(), warnings: Vec::new() };
         Current::new(loaded, Sources::default(), u64::MAX)
     }
 
@@ -98,9 +98,9 @@ impl Current {
         self.config.load_full()
     }
 
-    /// The file it is read from.
-    pub fn file(&self) -> Option<&Path> {
-        self.file.as_deref()
+    /// The files it is read from, the main one first.
+    pub fn files(&self) -> Arc<Vec<PathBuf>> {
+        self.files.load_full()
     }
 
     /// Reads the sources anew and puts what they say in force. Settings that take a restart keep
@@ -110,7 +110,8 @@ impl Current {
     /// The new configuration is wrong; the one in force stays.
     pub fn reload(&self) -> Result<Reloaded, ConfigErrors> {
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Loaded { mut config, warnings, .. } = self.read()?;
+        let Loaded { mut config, warnings, files, .. } = self.read()?;
+        self.files.store(Arc::new(files));
         let (fit, note) = fit_connections(config.max_connections, self.open_files);
         config.max_connections = fit;
         let old = self.config.load();

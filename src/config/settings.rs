@@ -90,6 +90,23 @@ settings! {
         /// Run in the background; the command returns when the server serves or has failed.
         daemon: bool = "false", PREFER_TRUE, ["SRS_DAEMON"], Restart;
         ---
+        /// User to become once the ports are bound, by name or number. Empty means none. The log file
+        /// is opened as this user.
+        user: String = r#""""#, Kind::Text, ["RINGCAST_USER"], Restart;
+        ---
+        /// Group to become with it; empty means the user's own.
+        group: String = r#""""#, Kind::Text, ["RINGCAST_GROUP"], Restart;
+        ---
+        /// End when the process that started this one ends. Not with `daemon`.
+        asprocess: bool = "false", PREFER_FALSE, ["SRS_ASPROCESS"], Live;
+        ---
+        /// Read the configuration anew when its file, or one that it includes, has changed.
+        config_watch: bool = "false", PREFER_FALSE,
+            ["RINGCAST_CONFIG_WATCH", "SRS_INOTIFY_AUTO_RELOAD"], Live;
+        ---
+        /// SIGTERM lets players finish, as SIGQUIT does.
+        force_grace_quit: bool = "false", PREFER_FALSE, ["SRS_FORCE_GRACE_QUIT"], Live;
+        ---
         /// Time between the one-line summaries of counters in the log; 0 means none.
         summary_interval: Duration = "30", SECONDS, ["RINGCAST_SUMMARY_INTERVAL"], Live;
         ---

@@ -1,7 +1,6 @@
 //! The HTTP API's port: which server answers here. What the API knows of streams and clients
 //! comes with the control plane; until then an unknown route says so instead of guessing.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -26,16 +25,6 @@ pub async fn serve(listener: std::net::TcpListener, config: Arc<Current>) {
     if let Err(why) = axum::serve(listener, router(config)).await {
         tracing::error!(?addr, "the HTTP API ended: {why}");
     }
-}
-
-/// Binds an API address.
-///
-/// # Errors
-/// What the system said.
-pub fn bind(addr: SocketAddr) -> std::io::Result<std::net::TcpListener> {
-    let listener = std::net::TcpListener::bind(addr)?;
-    listener.set_nonblocking(true)?;
-    Ok(listener)
 }
 
 fn router(config: Arc<Current>) -> Router {

@@ -3,6 +3,8 @@
 
 pub mod api;
 pub mod demo;
+pub mod listen;
+pub mod pulse;
 pub mod reload;
 pub mod serve;
 pub mod summary;

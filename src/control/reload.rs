@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::config::{ConfigErrors, Current, Reloaded};
 use crate::log::LogHandle;
 use crate::shard::{Letter, Post};
+use crate::systemd;
 
 /// Exchanges the configuration and tells everybody who keeps parts of it.
 #[derive(Clone, Debug)]
@@ -26,7 +27,10 @@ impl<W: uring::Wake> Reloader<W> {
     /// # Errors
     /// What is wrong with the new configuration, each of it logged. Nothing has changed.
     pub fn reload(&self, cause: &str) -> Result<Reloaded, ConfigErrors> {
-        let reloaded = match self.current.reload() {
+        systemd::notify(systemd::State::Reloading);
+        let outcome = self.current.reload();
+        systemd::notify(systemd::State::Ready);
+        let reloaded = match outcome {
             Ok(reloaded) => reloaded,
             Err(errors) => {
                 for line in errors.to_string().lines() {

@@ -1,24 +1,28 @@
 //! Starts the shards, watches signals, ends the shards.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use uring::{Arena, ArenaOptions, Driver, ListenOptions, Ring, RingOptions, ZeroCopy};
+use uring::{Arena, ArenaOptions, Driver, Ring, RingOptions, ZeroCopy};
 
-use crate::config::{self, Config, Current, ListenAddr, Switch};
+use crate::config::{self, Config, Current, Switch};
 use crate::hub::Counters;
 use crate::limits;
 use crate::log::LogHandle;
 use crate::remux::{Clients, Registry};
 use crate::shard::gate::Gate;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
+use crate::systemd;
 
 use super::api;
+use super::listen::Listeners;
+use super::pulse::{FileWatch, Pulse};
 use super::reload::Reloader;
 use super::summary::Summary;
 
@@ -40,6 +44,15 @@ pub enum ServeError {
         /// What to do.
         hint: &'static str,
     },
+    /// A service manager handed over a socket that is not meant for this configuration.
+    #[error(
+        "the service manager handed over a socket at {0}, where no `listen` setting wants to \
+         listen; make them name the same address"
+    )]
+    Inherited(SocketAddr),
+    /// The process that started this one is gone, and `asprocess` is on.
+    #[error("the parent process is gone, and asprocess is on")]
+    ParentGone,
     /// Media memory cannot be reserved.
     #[error("cannot reserve media memory of {bytes} bytes: {why}; lower `media_memory`")]
     Memory {
@@ -82,15 +95,15 @@ pub struct Handle {
 /// Nothing could be started, or a shard failed.
 pub fn serve(
     current: Arc<Current>,
+    listeners: Listeners,
     log: LogHandle,
     ready: impl FnOnce(&Handle),
 ) -> Result<(), ServeError> {
     let config = current.load();
     uring::probe()?;
-    let addresses = addresses(&config)?;
-    let api = api_listeners(&config)?;
+    let Listeners { shards: sockets, api, addresses } = listeners;
     let arena = arena(&config)?;
-    let shards = shard_count(&config);
+    let shards = sockets.len();
     let post = Post::new(shards);
     let handle = Handle {
         post: post.clone(),
@@ -115,14 +128,14 @@ pub fn serve(
     let (started, starts) = mpsc::channel();
     let (ended, ends) = tokio::sync::mpsc::channel(usize::from(limits::SHARDS_MAX));
     let mut threads = Vec::new();
-    for index in 0..shards {
-        let (shared, addresses) = (shared.clone(), addresses.clone());
+    for (index, sockets) in sockets.into_iter().enumerate() {
+        let shared = shared.clone();
         let counters = handle.counters[index].clone();
         let (started, ended) = (started.clone(), ended.clone());
         let thread = std::thread::Builder::new().name(format!("shard-{index}"));
         let thread = thread
             .spawn(move || {
-                let result = run_shard(index, shared, counters, &addresses, &started);
+                let result = run_shard(index, shared, counters, sockets, &started);
                 drop(started);
                 // Room for every shard, so this never waits.
                 let _ = ended.try_send((index, result));
@@ -184,6 +197,8 @@ async fn watch(
     let mut summary = Summary::new(&handle);
     let mut running = handle.counters.len();
     let mut last_summary = Instant::now();
+    let mut pulse = Pulse::new();
+    let mut file_watch = FileWatch::default();
     let mut drain_step: Option<(Instant, DrainStep)> = None;
     loop {
         let config = handle.config.load();
@@ -192,15 +207,25 @@ async fn watch(
         let drain_in = drain_step.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         tokio::select! {
             _ = interrupt.recv() => stop(&handle, "SIGINT"),
-            _ = terminate.recv() => stop(&handle, "SIGTERM"),
-            _ = quit.recv() => {
-                let wait = config.grace_start_wait;
-                tracing::info!(?wait, "SIGQUIT: no more connections after this wait");
-                drain_step.get_or_insert((Instant::now() + wait, DrainStep::CloseListeners));
-            }
+            _ = terminate.recv() => match config.force_grace_quit {
+                true => begin_drain(&mut drain_step, &config, "SIGTERM"),
+                false => stop(&handle, "SIGTERM"),
+            },
+            _ = quit.recv() => begin_drain(&mut drain_step, &config, "SIGQUIT"),
             _ = reopen.recv() => log.reopen(),
             // What is wrong has been logged.
             _ = hangup.recv() => drop(handle.reloader.reload("SIGHUP")),
+            () = tokio::time::sleep_until(pulse.next.into()) => {
+                pulse.beat(&handle);
+                if config.asprocess && pulse.parent_is_gone() {
+                    stop(&handle, "the parent process is gone");
+                    return Err(ServeError::ParentGone);
+                }
+                if config.config_watch && file_watch.changed(&handle.config.files()) {
+                    // What is wrong has been logged.
+                    drop(handle.reloader.reload("the file has changed"));
+                }
+            }
             _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
             () = tokio::time::sleep(summary_in), if !interval.is_zero() => {
                 summary.log(&handle);
@@ -249,7 +274,15 @@ enum DrainStep {
     Stop,
 }
 
+fn begin_drain(step: &mut Option<(Instant, DrainStep)>, config: &Config, signal: &str) {
+    systemd::notify(systemd::State::Stopping);
+    let wait = config.grace_start_wait;
+    tracing::info!(?wait, "{signal}: no more connections after this wait");
+    step.get_or_insert((Instant::now() + wait, DrainStep::CloseListeners));
+}
+
 fn stop(handle: &Handle, why: &str) {
+    systemd::notify(systemd::State::Stopping);
     tracing::info!(why, "stopping");
     handle.post.tell_all(&Letter::Stop);
 }
@@ -258,7 +291,7 @@ fn run_shard(
     index: usize,
     shared: Shared<<Ring as Driver>::Waker>,
     counters: Arc<Counters>,
-    addresses: &[(SocketAddr, Service, &'static str)],
+    sockets: Vec<(OwnedFd, Service)>,
     started: &mpsc::Sender<Result<(), ServeError>>,
 ) -> Result<(), ServeError> {
     let clocks = Clocks { wall_ms, thread_cpu_ns };
@@ -280,15 +313,12 @@ fn run_shard(
                  Linux 6.9 with CONFIG_NET_RX_BUSY_POLL; set napi_busy_poll to 0 to do without"
             );
         }
-        let options = listen_options(&shared.config);
         let seed = wall_ms() as u64 ^ (index as u64) << 48 ^ u64::from(std::process::id()) << 20;
         let mut shard = Shard::new(index, ring, shared, counters, clocks, seed);
-        for &(addr, service, setting) in addresses {
-            let listener = shard
-                .driver()
-                .listen(addr, &options)
-                .map_err(|why| listen_error(addr, setting, why))?;
-            shard.serve(listener, service);
+        for (socket, service) in sockets {
+            let listener = shard.driver().listen_on(socket);
+            let failed = |why| ServeError::System("a socket cannot be listened on", why);
+            shard.serve(listener.map_err(failed)?, service);
         }
         Ok(shard)
     };
@@ -315,95 +345,6 @@ fn run_shard(
     }
 }
 
-fn listen_options(config: &Config) -> ListenOptions {
-    let vhost = config.vhost(config::DEFAULT_VHOST);
-    ListenOptions {
-        backlog: limits::BACKLOG,
-        reuse_port: true,
-        nodelay: vhost.tcp_nodelay,
-        notsent_lowat: limits::NOTSENT_LOWAT,
-        send_buffer: 0,
-        receive_buffer: 0,
-    }
-}
-
-/// Every address with what is spoken there. Addresses that another process has are found here,
-/// before any shard binds them in a way that would share them.
-fn addresses(config: &Config) -> Result<Vec<(SocketAddr, Service, &'static str)>, ServeError> {
-    let mut out = Vec::new();
-    let http: &[ListenAddr] =
-        if config.http_server.enabled { &config.http_server.listen } else { &[] };
-    for (setting, service, list) in
-        [("listen", Service::Rtmp, &config.listen[..]), ("http_server.listen", Service::Http, http)]
-    {
-        for listen in list {
-            let mut first_error = None;
-            let before = out.len();
-            // A bare port is one socket per family; a machine may have one of them only.
-            for addr in listen.candidates() {
-                match probe_address(addr) {
-                    Ok(()) => out.push((addr, service, setting)),
-                    Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
-                        return Err(listen_error(addr, setting, why));
-                    }
-                    Err(why) => first_error = first_error.or(Some((addr, why))),
-                }
-            }
-            if let (Some((addr, why)), true) = (first_error, out.len() == before) {
-                return Err(listen_error(addr, setting, why));
-            }
-        }
-    }
-    Ok(out)
-}
-
-/// The API's listeners: bound before anything starts, so that a mistake is reported at once.
-fn api_listeners(config: &Config) -> Result<Vec<TcpListener>, ServeError> {
-    let mut out = Vec::new();
-    let list: &[ListenAddr] = if config.http_api.enabled { &config.http_api.listen } else { &[] };
-    for listen in list {
-        // The standard library makes a bare port one socket for both families where it can.
-        let mut result = Err((SocketAddr::from(([0, 0, 0, 0], 0)), io::ErrorKind::NotFound.into()));
-        for addr in listen.candidates() {
-            result = api::bind(addr).map_err(|why| (addr, why));
-            if result.is_ok() {
-                break;
-            }
-        }
-        let bound = result.map_err(|(addr, why)| listen_error(addr, "http_api.listen", why))?;
-        out.push(bound);
-    }
-    Ok(out)
-}
-
-fn probe_address(addr: SocketAddr) -> io::Result<()> {
-    use rustix::net::{self, AddressFamily, SocketType, sockopt};
-    let family = if addr.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
-    let socket = net::socket(family, SocketType::STREAM, None)?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if addr.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    net::bind(&socket, &addr)?;
-    net::listen(&socket, 1)?;
-    drop(TcpListener::from(socket));
-    Ok(())
-}
-
-fn listen_error(addr: SocketAddr, setting: &'static str, why: io::Error) -> ServeError {
-    let hint = match why.kind() {
-        io::ErrorKind::AddrInUse => {
-            "; another program has it: stop that one (`ss -ltnp` shows it) or change the setting"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "; ports below 1024 need CAP_NET_BIND_SERVICE: grant it or use a higher port"
-        }
-        io::ErrorKind::AddrNotAvailable => "; this machine does not have that address",
-        _ => "",
-    };
-    ServeError::Listen { addr, setting, why, hint }
-}
-
 fn arena(config: &Config) -> Result<Arena, ServeError> {
     let bytes = config.media_memory.bytes(config::Memory::read());
     let huge_pages = config.huge_pages != Switch::Off;
@@ -424,7 +365,8 @@ fn arena(config: &Config) -> Result<Arena, ServeError> {
     Ok(arena)
 }
 
-fn shard_count(config: &Config) -> usize {
+/// How many shards a configuration asks for, on this machine.
+pub(super) fn shard_count(config: &Config) -> usize {
     match usize::from(config.shards) {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         shards => shards,
@@ -432,10 +374,10 @@ fn shard_count(config: &Config) -> usize {
     .min(usize::from(limits::SHARDS_MAX))
 }
 
-fn describe(addresses: &[(SocketAddr, Service, &'static str)]) -> String {
+fn describe(addresses: &[(SocketAddr, Service)]) -> String {
     let list = |service| {
-        let of = addresses.iter().filter(|(_, s, _)| *s == service);
-        of.map(|(addr, ..)| addr.to_string()).collect::<Vec<_>>().join(" ")
+        let of = addresses.iter().filter(|(_, s)| *s == service);
+        of.map(|(addr, _)| addr.to_string()).collect::<Vec<_>>().join(" ")
     };
     let (rtmp, http) = (list(Service::Rtmp), list(Service::Http));
     if http.is_empty() {

@@ -277,6 +277,11 @@ pub struct FeedWriter {
 type BeforeAppend = Box<dyn FnMut(&Arc<Feed>) + Send>;
 
 impl FeedWriter {
+    /// How much is kept for newcomers from the next keyframe on.
+    pub fn set_gop(&mut self, gop: GopLimits) {
+        self.gop = gop;
+    }
+
     /// Opens an empty feed.
     pub fn new(format: Format, arena: Arena, gop: GopLimits) -> FeedWriter {
         let slots = (0..limits::FEED_BLOCKS_MAX).map(|_| ArcSwapOption::empty()).collect();

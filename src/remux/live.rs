@@ -135,6 +135,15 @@ impl Live {
         self.need_keyframe = self.seen.video;
     }
 
+    /// Takes over what may change while a stream is published; the chunk size may not.
+    pub fn set_options(&mut self, gop: GopLimits, reduce_sequence_header: bool) {
+        self.options.gop = gop;
+        self.options.reduce_sequence_header = reduce_sequence_header;
+        for writer in self.writers.iter_mut().flatten() {
+            writer.set_gop(gop);
+        }
+    }
+
     /// Puts the feeds of this writer into their places in the stream.
     pub fn attach(&self, stream: &Stream) {
         for format in Format::ALL {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::config::Vhost;
 use crate::hub::feed::GopLimits;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
 use crate::media::Kind;
@@ -42,16 +43,13 @@ impl Publisher {
         let vhost = env.config.vhost(stream.name.vhost());
         let options = LiveOptions {
             chunk_size: stream.chunk_size(vhost.chunk_size),
-            gop: GopLimits {
-                enabled: vhost.play.gop_cache,
-                messages: vhost.play.gop_cache_max_frames,
-                bytes: vhost.play.gop_cache_max_bytes,
-            },
+            gop: gop_limits(vhost),
             reduce_sequence_header: vhost.play.reduce_sequence_header,
         };
         let mut live = match parked {
             Some(mut live) => {
                 live.resume(env.now);
+                live.set_options(options.gop, options.reduce_sequence_header);
                 stream.stats.resumed.fetch_add(1, Relaxed);
                 live
             }
@@ -142,6 +140,9 @@ impl Publisher {
     /// Closes the formats nobody follows, and sees whether the publisher is silent for too long.
     pub fn tick(&mut self, env: &mut Env<'_>) {
         self.live.close_unfollowed(&self.stream);
+        // A reload reaches streams that are being published within a second.
+        let vhost = env.config.vhost(self.stream.name.vhost());
+        self.live.set_options(gop_limits(vhost), vhost.play.reduce_sequence_header);
         if self.messages != self.seen {
             self.seen = self.messages;
             self.quiet_since = env.now;
@@ -171,5 +172,13 @@ impl Publisher {
         }
         env.touched.push(stream.clone());
         env.wishes.push(Wish::Unpublished(stream));
+    }
+}
+
+fn gop_limits(vhost: &Vhost) -> GopLimits {
+    GopLimits {
+        enabled: vhost.play.gop_cache,
+        messages: vhost.play.gop_cache_max_frames,
+        bytes: vhost.play.gop_cache_max_bytes,
     }
 }

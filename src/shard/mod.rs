@@ -329,6 +329,8 @@ impl<D: Driver> Shard<D> {
         Counters::add(&self.counters.publishers, 1);
         let Publish { stream, kind, urls } = publish;
         let id = stream.id;
+        let nodelay = self.shared.config.vhost(stream.name.vhost()).tcp_nodelay;
+        self.driver.set_nodelay(conn, nodelay);
         let Some(session) = self.session(conn) else { return };
         session.expect_by(None);
         if session.starts_loudly() {
@@ -428,6 +430,7 @@ impl<D: Driver> Shard<D> {
         let in_flight = std::mem::take(&mut session.sending);
         let vhost = self.shared.config.vhost(play.stream.name.vhost());
         let chunk_size = play.stream.chunk_size(vhost.chunk_size);
+        self.driver.set_nodelay(conn, vhost.tcp_nodelay);
         let route = self.routes.of(local, peer.ip());
         let Play { stream, kind, urls, format, head, rebase, duration_ms } = play;
         let Some(client) = self.join(conn, stream.clone(), kind, urls) else { return };

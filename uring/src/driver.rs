@@ -305,6 +305,12 @@ pub trait Driver {
     /// Starts an outgoing connection; `Event::Connected` follows.
     fn connect(&mut self, addr: SocketAddr, options: &ConnectOptions) -> io::Result<Conn>;
 
+    /// Sends small segments of this connection at once (TCP_NODELAY), or lets the kernel gather
+    /// them. Only a preference: a connection that is gone has none.
+    fn set_nodelay(&mut self, conn: Conn, on: bool) {
+        let _ = (conn, on);
+    }
+
     /// Starts receiving (multishot, from the driver's buffer ring). The driver re-arms by itself
     /// whenever the kernel ends the multishot without an end of the stream.
     fn receive(&mut self, conn: Conn);

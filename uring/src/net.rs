@@ -10,8 +10,11 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use crate::driver::{ConnectOptions, ListenOptions};
 
-/// A bound, listening socket.
-pub(crate) fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
+/// A bound, listening socket, for [`crate::Driver::listen_on`].
+///
+/// # Errors
+/// What the kernel says.
+pub fn listen(addr: SocketAddr, options: &ListenOptions) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(options.reuse_port)?;
@@ -94,6 +97,11 @@ fn internet(addr: &SockAddr) -> SocketAddr {
 /// Ends both directions. An error means that they are ended already.
 pub(crate) fn shut_down(socket: &OwnedFd) {
     let _ = SockRef::from(socket).shutdown(std::net::Shutdown::Both);
+}
+
+/// Sends small segments at once, or gathers them; a socket that is closing does not care.
+pub(crate) fn set_nodelay(socket: &OwnedFd, on: bool) {
+    let _ = SockRef::from(socket).set_tcp_nodelay(on);
 }
 
 /// Bounds how long data that the peer does not take keeps memory after the close.

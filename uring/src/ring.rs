@@ -242,6 +242,12 @@ impl Driver for Ring {
         self.want(conn, None);
     }
 
+    fn set_nodelay(&mut self, conn: Conn, on: bool) {
+        if let Some(link) = self.links.open(conn) {
+            net::set_nodelay(link.fd(), on);
+        }
+    }
+
     fn send(&mut self, conn: Conn, payload: Payload, mode: SendMode) {
         self.issue_send(conn, payload, mode);
     }

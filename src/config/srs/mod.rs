@@ -66,6 +66,9 @@ pub(super) fn apply(name: &str, text: &str, directory: Option<&Path>, draft: &mu
     };
     let mut parsed = grammar::parse(name, text, &open);
     rewrite::modernize(&mut parsed.nodes);
+    if let Some(directory) = directory {
+        draft.files.extend(parsed.files.iter().skip(1).map(|file| directory.join(file)));
+    }
     let mut reader = Reader {
         draft,
         files: &parsed.files,
