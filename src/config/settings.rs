@@ -90,8 +90,8 @@ settings! {
         /// Run in the background; the command returns when the server serves or has failed.
         daemon: bool = "false", PREFER_TRUE, ["SRS_DAEMON"], Restart;
         ---
-        /// User to become once the ports are bound, by name or number. Empty means none. The log file
-        /// is opened as this user.
+        /// User to become once the ports are bound, by name or number. Empty means none. The log
+        /// file is opened as this user.
         user: String = r#""""#, Kind::Text, ["RINGCAST_USER"], Restart;
         ---
         /// Group to become with it; empty means the user's own.
