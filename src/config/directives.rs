@@ -62,6 +62,13 @@ const ALIASES: &[(&str, &str)] = &[
     ("srs_log_tank", "log.tank"),
 ];
 
+/// The directives of SRS that are the setting at this path.
+pub(super) fn of_setting(path: &str) -> impl Iterator<Item = &'static str> {
+    let named =
+        move |directive: &&Directive| alias(directive.path).unwrap_or(directive.path) == path;
+    all().iter().filter(named).map(|directive| directive.path)
+}
+
 /// Variables of SRS that are no directives.
 const OTHER_VARIABLES: &[&str] = &["SRS_DEVICE_IP", "SRS_PLATFORM", "SRS_REGION", "SRS_SOURCE"];
 

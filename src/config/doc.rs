@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::row::{Reload, Row};
-use super::{Config, SECTIONS, rows};
+use super::{Config, SECTIONS, directives, rows};
 
 /// Longest line of a comment.
 const COLUMNS: usize = 100;
@@ -95,8 +95,11 @@ pub fn reference() -> String {
     let mut out = String::from(
         "# Settings\n\nWritten from the settings table by `ringcast config --reference`; do not \
          edit. Sources in order, later ones\nwin: defaults, `-c FILE`, the environment (with \
-         `-e`), `--set key=value`. With `-e` the defaults of\n`http_server.enabled`, \
-         `http_api.enabled` and `vhost.http_remux.enabled` are false, as in SRS.\n\nTimes are \
+         `-e` or a file in SRS's grammar), `--set key=value`. With\n`-e` and with such a file the \
+         defaults of `http_server.enabled`, `http_api.enabled` and\n`vhost.http_remux.enabled` are \
+         false, as in SRS.\n\nSettings below `vhost` can be given for one vhost: \
+         `[vhost.\"its.name\".play]`, or\n`--set 'vhost.\"its.name\".play.gop_cache=false'`. The \
+         environment stands over all vhosts.\n\nTimes are \
          numbers in the unit given or texts such as `\"250ms\"`, `\"30s\"`, `\"2m\"`; sizes are \
          numbers of bytes or\ntexts such as `\"512MB\"` (1000) and `\"64MiB\"` (1024). \
          \"live\" settings take effect on reload for what starts\nafter it, the others at the \
@@ -105,16 +108,19 @@ pub fn reference() -> String {
     for section in SECTIONS {
         let title = if section.path.is_empty() { "top level" } else { section.path };
         let _ = writeln!(out, "\n## {title}\n\n{}\n", joined(section.doc));
-        out.push_str("| setting | type | default | environment | takes effect | meaning |\n");
-        out.push_str("|---|---|---|---|---|---|\n");
+        out.push_str(
+            "| setting | type | default | directive of SRS | environment | takes effect | \
+             meaning |\n|---|---|---|---|---|---|---|\n",
+        );
         for row in section.rows {
             let _ = writeln!(
                 out,
-                "| `{}` | {} | `{}` | {} | {} | {} |",
+                "| `{}` | {} | `{}` | {} | {} | {} | {} |",
                 row.path,
                 row.kind.expected().replace('|', "\\|"),
                 row.default,
-                row.env.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" "),
+                code(directives::of_setting(row.path)),
+                code(row.env.iter().copied()),
                 effect(row),
                 joined(row.doc).replace('|', "\\|"),
             );
@@ -180,6 +186,10 @@ fn wrap(out: &mut String, text: &str) {
         column += 1 + word.len();
     }
     out.push('\n');
+}
+
+fn code<'n>(names: impl Iterator<Item = &'n str>) -> String {
+    names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" ")
 }
 
 fn effect(row: &Row) -> &'static str {

@@ -330,6 +330,12 @@ fn listen(raw: &Raw) -> Result<Value, String> {
         Raw::List(items) => items.iter().try_for_each(&mut add)?,
         one => add(one)?,
     }
+    // A bare port is every address already; SRS needs both to serve both families.
+    let ports: Vec<u16> = list.iter().filter(|addr| addr.dual_stack()).map(|a| a.port()).collect();
+    list.retain(|addr| match addr {
+        ListenAddr::Addr(addr) => !addr.ip().is_unspecified() || !ports.contains(&addr.port()),
+        ListenAddr::Port(_) => true,
+    });
     match list.is_empty() {
         true => Err("must name at least one port or address".into()),
         false => Ok(Value::Listen(list)),
@@ -624,6 +630,16 @@ mod tests {
         }
         let why = Kind::Mount.check(&Raw::Text("/x".into())).unwrap_err();
         assert!(why.contains("must end in .flv"), "{why}");
+    }
+
+    #[test]
+    fn a_port_stands_for_all_its_addresses() {
+        let list = |text: &str| match Kind::Listen.check(&Raw::Text(text.into())).unwrap() {
+            Value::Listen(list) => list.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(list("1935 [::]:1935 0.0.0.0:1935 127.0.0.1:1935"), ["1935", "127.0.0.1:1935"]);
+        assert_eq!(list("1936 [::]:1935 0.0.0.0:1935"), ["1936", "[::]:1935", "0.0.0.0:1935"]);
     }
 
     #[test]

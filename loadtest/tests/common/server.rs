@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -31,6 +31,13 @@ impl Server {
         Server::run(Command::new(binary()), settings)
     }
 
+    /// The same with a configuration file, over which the addresses stand.
+    pub fn start_with_file(file: &Path, settings: &[&str]) -> Server {
+        let mut command = Command::new(binary());
+        command.arg("-c").arg(file);
+        Server::run(command, settings)
+    }
+
     /// The same with a limit on open files.
     pub fn start_with_open_files(limit: u32, settings: &[&str]) -> Server {
         let mut command = Command::new("prlimit");
@@ -45,7 +52,8 @@ impl Server {
         Server::run(command, settings)
     }
 
-    fn run(mut command: Command, settings: &[&str]) -> Server {
+    /// A command that is `ringcast`, with these settings.
+    pub fn run(mut command: Command, settings: &[&str]) -> Server {
         let ip = own_address();
         let own = [
             format!("listen={ip}:{RTMP_PORT}"),

@@ -268,9 +268,10 @@ const SAMPLES: &[(&str, &str)] = &[
          password admin; } }\nvhost __defaultVhost__ { }\n",
     ),
     (
-        "console",
-        "http_api {\n enabled on;\n listen 1985;\n}\nhttp_server {\n enabled on;\n \
-         listen 8080;\n}\nrtc_server {\n enabled off;\n listen 8000; # UDP port\n candidate $CANDIDATE;\n}\n\
+        "console.ipv46",
+        "http_api {\n enabled on;\n listen 1985 [::]:1985;\n}\nhttp_server {\n \
+         enabled on;\n listen 8080 [::]:8080;\n}\n\
+         rtc_server {\n enabled off;\n listen 8000; # UDP port\n candidate $CANDIDATE;\n}\n\
          vhost __defaultVhost__ {\n hls { enabled off; }\n http_remux { enabled on;\n mount \
          [vhost]/[app]/[stream].flv; }\n rtc { enabled off;\n rtmp_to_rtc on; }\n play{ \
          gop_cache_max_frames 2500; }\n}\n",
