@@ -6,7 +6,7 @@
 use std::fs;
 use std::io;
 
-use rustix::process::{Gid, Resource, Rlimit, Uid, geteuid, setrlimit};
+use rustix::process::{Gid, Resource, Rlimit, Uid, getegid, geteuid, setrlimit};
 use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid, set_thread_uid};
 
 /// Why the process cannot become another user. All of it is the operator's to mend.
@@ -64,6 +64,11 @@ pub fn drop_to(user: &str, group: &str) -> Result<(), PrivilegesError> {
             file: GROUP,
         })?),
     };
+    let is_already = account.as_ref().is_none_or(|account| account.uid == geteuid().as_raw())
+        && gid.is_none_or(|gid| gid == getegid().as_raw());
+    if is_already && !geteuid().is_root() {
+        return Ok(());
+    }
     if geteuid().is_root() {
         // Registered memory is charged to the user, whose limit is a few MiB on most machines.
         let unlimited = Rlimit { current: None, maximum: None };

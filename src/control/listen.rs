@@ -205,8 +205,8 @@ mod tests {
     use super::*;
 
     fn config(listen: &str) -> Config {
-        let mut config = Config::default();
-        config.listen = vec![listen.parse().unwrap()];
+        let listen = vec![listen.parse().unwrap()];
+        let mut config = Config { listen, ..Config::default() };
         config.http_server.enabled = false;
         config.http_api.listen = vec!["127.0.0.1:0".parse().unwrap()];
         config
