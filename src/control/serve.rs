@@ -229,7 +229,7 @@ async fn watch(
             _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
             () = tokio::time::sleep(summary_in), if !interval.is_zero() => {
                 summary.log(&handle);
-                last_summary += interval;
+                last_summary = Instant::now();
             }
             () = tokio::time::sleep(drain_in.unwrap_or_default()), if drain_in.is_some() => {
                 drain_step = match drain_step {
