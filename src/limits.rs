@@ -101,8 +101,12 @@ pub const FEED_UNUSED_TICKS: u32 = 5;
 /// Most bytes of one send to a player, so that one completion never stands for too much.
 pub const SEND_BYTES_MAX: u32 = 512 << 10;
 
-/// Most bytes of unparsed input a session keeps while it waits for a decision.
-pub const SESSION_INPUT_MAX: usize = 256 << 10;
+/// Bytes of unparsed input that a session takes while it waits for a decision; then its socket is
+/// not read any more until the decision is there.
+pub const SESSION_INPUT_PAUSE: usize = 64 << 10;
+
+/// Most bytes of that input with what was on its way already; with more the session is closed.
+pub const SESSION_INPUT_MAX: usize = 2 << 20;
 
 /// Most bytes of replies waiting for a connection; a peer that asks for more is closed. The largest
 /// file of the index page has to fit.
@@ -159,7 +163,50 @@ pub const LOG_ADDRESSES_MAX: usize = 4_096;
 /// Times one session may start to play or publish with a log line each.
 pub const LOG_STARTS_PER_SESSION: u32 = 8;
 
+/// Clients that hooks know of, and whose ends may not be delivered yet. With so many nobody new is
+/// let in on a vhost with hooks: that keeps room for the end of everybody who was.
+pub const HOOK_CASES_MAX: usize = 200_000;
+
+/// Calls of hooks about beginnings that are on their way to one server at a time; more wait for
+/// their turn, within their time.
+pub const HOOK_ASKS_IN_FLIGHT: usize = 256;
+
+/// The same for calls about ends, which wait for as long as it takes.
+pub const HOOK_ENDS_IN_FLIGHT: usize = 64;
+
+/// Most bytes of the answer of a hook that are read; the connection is closed on a longer one.
+pub const HOOK_ANSWER_MAX: usize = 64 << 10;
+
+/// Pause before a hook about an end is tried again, ms; it doubles up to the next number.
+pub const HOOK_RETRY_MS: u64 = 1_000;
+
+/// Longest such pause, ms.
+pub const HOOK_RETRY_MS_MAX: u64 = 60_000;
+
+/// Time for the hooks about ends that are left when the server stops, ms; then they are given up.
+pub const HOOK_FLUSH_MS: u64 = 3_000;
+
+/// Most time from a client's request to the decision about it, ms. It is closed then.
+pub const ADMISSION_MS_MAX: u64 = 600_000;
+
+/// Bytes of a key set (JWKS); a longer one is refused.
+pub const JWKS_BYTES_MAX: usize = 256 << 10;
+
+/// Keys of a key set that are used; the rest is ignored.
+pub const JWKS_KEYS_MAX: usize = 64;
+
+/// Shortest time between two fetches of one key set, ms, whoever asks for it.
+pub const JWKS_FETCH_MS_MIN: u64 = 10_000;
+
+/// Bytes of a JWT; a longer one is refused unread.
+pub const JWT_BYTES_MAX: usize = 8 << 10;
+
+/// Shortest secret of HMAC-signed JWTs, bytes; a shorter one is a configuration error.
+pub const JWT_SECRET_BYTES_MIN: usize = 32;
+
 const _: () = {
+    assert!(SESSION_INPUT_PAUSE < SESSION_INPUT_MAX);
+    assert!(HOOK_RETRY_MS < HOOK_RETRY_MS_MAX);
     // A set of shards is one machine word in `hub::stream`.
     assert!(SHARDS_MAX <= 64);
     assert!(FEED_BLOCKS_RECENT < FEED_BLOCKS_MAX as u64);

@@ -3,11 +3,15 @@
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 
+use sha2::{Digest, Sha256};
+
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What `Server` headers and metadata say.
 pub const SERVER: &str = concat!("ringcast/", env!("CARGO_PKG_VERSION"));
+
+const ID_DIGITS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// Id of the server and of this run of it, in SRS's form: `vid-` and 7, and 8 characters.
 static IDS: LazyLock<(String, String)> = LazyLock::new(|| {
@@ -17,7 +21,7 @@ static IDS: LazyLock<(String, String)> = LazyLock::new(|| {
         let mut bits = RandomState::new().hash_one(salt);
         (0..len)
             .map(|_| {
-                let c = b"0123456789abcdefghijklmnopqrstuvwxyz"[(bits % 36) as usize];
+                let c = ID_DIGITS[(bits % 36) as usize];
                 bits /= 36;
                 char::from(c)
             })
@@ -25,6 +29,30 @@ static IDS: LazyLock<(String, String)> = LazyLock::new(|| {
     };
     (format!("vid-{}", text(1, 7)), text(2, 8))
 });
+
+/// Id of the server.
+pub fn server_id() -> &'static str {
+    &IDS.0
+}
+
+/// Id of this run of it.
+pub fn service_id() -> &'static str {
+    &IDS.1
+}
+
+/// Id of a vhost (by its name) or a stream (by its whole name) in the API and in hooks, in SRS's
+/// form. It follows from the name and the server's id, so it is known before the stream is there.
+pub fn id_of(name: &str) -> String {
+    let digest = Sha256::new().chain_update(server_id()).chain_update("/").chain_update(name);
+    let digest = digest.finalize();
+    let mut bits = digest.iter().take(8).fold(0_u64, |bits, byte| bits << 8 | u64::from(*byte));
+    let mut id = String::from("vid-");
+    for _ in 0..7 {
+        id.push(char::from(ID_DIGITS[(bits % 36) as usize]));
+        bits /= 36;
+    }
+    id
+}
 
 /// The answer of `/api/v1/versions`, the same on every port that has it.
 pub fn versions_json() -> String {

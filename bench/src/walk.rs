@@ -34,6 +34,7 @@ impl Walk {
     pub fn new(players: usize, protocol: Protocol, time_jitter: TimeJitter) -> Walk {
         let mut config = Config::default();
         config.vhost.play.time_jitter = time_jitter;
+        config.max_connections = players as u32 + 1;
         let current = Arc::new(Current::fixed(config));
         let arena = Arena::new(ArenaOptions { limit: 64 << 20, huge_pages: false });
         let shared = Shared {
@@ -43,6 +44,7 @@ impl Walk {
             arena: arena.expect("64 MiB of address space"),
             clients: Arc::new(ringcast::remux::Clients::new(1)),
             gate: Arc::default(),
+            admission: Arc::default(),
             quiet: Arc::default(),
             post: Post::new(1),
         };

@@ -1,6 +1,7 @@
 //! Rules across settings: what each row cannot see alone.
 
 use super::{Config, ConfigError, ListenAddr, LogTank, Vhost};
+use crate::limits::JWT_SECRET_BYTES_MIN;
 
 /// Largest chunk size that old clients are known to cope with, in bytes.
 const CHUNK_SIZE_USUAL: u32 = 65_536;
@@ -30,6 +31,16 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
                 .into(),
         ));
     }
+    admission("vhost", &config.vhost, warnings, errors);
+    for (name, vhost) in config.vhosts.iter().filter(|(_, v)| !same_admission(v, &config.vhost)) {
+        admission(&format!("vhost.{name:?}"), vhost, warnings, errors);
+    }
+    if config.heartbeat.enabled && config.heartbeat.interval < std::time::Duration::from_secs(1) {
+        errors.push(ConfigError::Together("heartbeat.interval must be at least a second".into()));
+    }
+    if let Some(why) = url_error(&config.heartbeat.url).filter(|_| config.heartbeat.enabled) {
+        errors.push(ConfigError::Together(format!("heartbeat.url {why}")));
+    }
     if config.daemon && config.log.tank == LogTank::Console {
         warnings.push(
             "daemon is on and log.tank is \"console\": the log is lost once the server is in the \
@@ -42,6 +53,75 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
         warnings.push(format!(
             "vhost.chunk_size {large} is more than {CHUNK_SIZE_USUAL}; some players fail on that"
         ));
+    }
+}
+
+/// True when a vhost has the rules of the template, which are checked once.
+fn same_admission(vhost: &Vhost, template: &Vhost) -> bool {
+    vhost.security == template.security
+        && vhost.http_hooks == template.http_hooks
+        && vhost.token == template.token
+}
+
+/// Who may publish and play: what cannot work, and what is no protection.
+fn admission(path: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
+    let mut error = |line: String| errors.push(ConfigError::Together(line));
+    for (name, rules) in [("allow", &vhost.security.allow), ("deny", &vhost.security.deny)] {
+        if let Some(why) = rules.error() {
+            error(format!("{path}.security.{name} is wrong: {why}"));
+        }
+    }
+    let hooks = &vhost.http_hooks;
+    for (name, urls) in [
+        ("on_connect", &hooks.on_connect),
+        ("on_close", &hooks.on_close),
+        ("on_publish", &hooks.on_publish),
+        ("on_unpublish", &hooks.on_unpublish),
+        ("on_play", &hooks.on_play),
+        ("on_stop", &hooks.on_stop),
+    ] {
+        if let Some(why) = urls.iter().find_map(|url| url_error(url)) {
+            error(format!("{path}.http_hooks.{name} {why}"));
+        }
+    }
+    let token = &vhost.token;
+    if (token.publish || token.play) && !token.has_any() {
+        error(format!(
+            "{path}.token asks for a token, but there is nothing to check it with: set keys, \
+             sign_secrets, jwt_secret or jwks_url"
+        ));
+    }
+    if let Some(why) = url_error(&token.jwks_url).filter(|_| !token.jwks_url.is_empty()) {
+        error(format!("{path}.token.jwks_url {why}"));
+    }
+    let secret = token.jwt_secret.len();
+    if secret > 0 && secret < JWT_SECRET_BYTES_MIN {
+        error(format!(
+            "{path}.token.jwt_secret has {secret} bytes, but needs {JWT_SECRET_BYTES_MIN}: \
+             `openssl rand -hex 32` makes one"
+        ));
+    }
+    if token.keys.iter().chain(&token.sign_secrets).any(|secret| secret.len() < SECRET_USUAL) {
+        warnings.push(format!(
+            "{path}.token has a key or secret of less than {SECRET_USUAL} bytes, which can be \
+             guessed: `openssl rand -hex 16` makes one"
+        ));
+    }
+}
+
+/// Bytes of a secret that nobody guesses.
+const SECRET_USUAL: usize = 16;
+
+/// Why a URL cannot be called; completes "setting …".
+fn url_error(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    let Some(rest) = rest else {
+        return Some(format!("must begin with http:// or https://, not {url:?}"));
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match host.is_empty() || url.chars().any(|c| c.is_control() || c == ' ') {
+        true => Some(format!("must be a URL with a host, not {url:?}")),
+        false => None,
     }
 }
 
@@ -88,6 +168,23 @@ mod tests {
         assert!(with(&["listen=[\"127.0.0.1:1935\", \"127.0.0.2:1935\"]"]).is_ok());
         let off = ["http_api.listen=8080", "http_api.enabled=false"];
         assert!(with(&off).is_ok());
+    }
+
+    #[test]
+    fn who_may_do_what_is_checked() {
+        let why = |set: &[&str]| with(set).unwrap_err();
+        assert!(why(&["vhost.security.allow=[\"publish nobody\"]"]).contains("nobody"));
+        assert!(why(&["vhost.http_hooks.on_play=ftp://x/"]).contains("on_play must begin with"));
+        assert!(why(&["vhost.http_hooks.on_play=http:///x"]).contains("with a host"));
+        assert!(why(&["vhost.token.play=true"]).contains("nothing to check it with"));
+        assert!(why(&["vhost.token.jwt_secret=short"]).contains("has 5 bytes"));
+        assert!(why(&["heartbeat.enabled=true", "heartbeat.interval=0"]).contains("a second"));
+        let short = ["vhost.token.play=true", "vhost.token.keys=abc"];
+        assert!(with(&short).unwrap()[0].contains("can be guessed"));
+        let good = ["vhost.token.play=true", "vhost.token.keys=0123456789abcdef"];
+        assert_eq!(with(&good).unwrap().len(), 0);
+        let urls = "vhost.http_hooks.on_play=http://127.0.0.1/a https://b.com:8443/c?d";
+        assert_eq!(with(&[urls]).unwrap().len(), 0);
     }
 
     #[test]

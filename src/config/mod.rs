@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+mod access;
 mod check;
 mod directives;
 mod doc;
@@ -21,6 +22,7 @@ mod suggest;
 mod types;
 mod vhosts;
 
+pub use access::{Action, AddressRule, AddressRules, Network};
 pub use doc::{reference, to_json, to_short_toml, to_toml};
 pub use env::Environment;
 pub use load::{ConfigError, ConfigErrors, Loaded, Sources, import, load, load_text};
@@ -29,7 +31,8 @@ pub use machine::{Memory, fit_connections, raise_open_files};
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    Config, HttpApi, HttpApiAuth, HttpRemux, HttpServer, Log, Play, Publish, SECTIONS, Vhost,
+    CircuitBreaker, Config, Heartbeat, HttpApi, HttpApiAuth, HttpHooks, HttpRemux, HttpServer,
+    Limits, Log, Play, Publish, Refer, SECTIONS, Security, Token, Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};
@@ -59,6 +62,18 @@ impl Vhost {
                 MergedWrite { adaptive: false, window, messages: self.play.mw_msgs }
             }
         }
+    }
+}
+
+impl Token {
+    /// True when there is something to check JWTs with.
+    pub fn has_jwt(&self) -> bool {
+        !self.jwt_secret.is_empty() || !self.jwks_url.is_empty()
+    }
+
+    /// True when there is anything that a token can be checked with.
+    pub fn has_any(&self) -> bool {
+        self.has_jwt() || !self.keys.is_empty() || !self.sign_secrets.is_empty()
     }
 }
 

@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access::AddressRules;
 use super::types::{
     ListenAddr, MediaMemory, MwLatency, Words, parse_bytes, parse_time, show_bytes, show_time,
 };
@@ -489,6 +490,8 @@ field!(PathBuf: Value::Text(text) => text.into(),
     this => Value::Text(this.to_string_lossy().into_owned()));
 field!(Vec<ListenAddr>: Value::Listen(list) => list, this => Value::Listen(this.clone()));
 field!(Vec<String>: Value::Texts(list) => list, this => Value::Texts(this.clone()));
+field!(AddressRules: Value::Texts(list) => AddressRules::read(list),
+    this => Value::Texts(this.texts()));
 
 impl Field for MwLatency {
     fn from_value(value: Value) -> Self {

@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::access::AddressRules;
 use super::row::{Kind, TimeUnit, settings};
 use super::types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 use super::vhosts::Vhosts;
@@ -38,6 +39,10 @@ settings! {
         http_server: HttpServer,
         /// The HTTP API.
         http_api: HttpApi,
+        /// What is left out under load.
+        circuit_breaker: CircuitBreaker,
+        /// Reports of this server to another one.
+        heartbeat: Heartbeat,
         /// What holds for vhosts that say nothing else; read it through [`Config::vhost`].
         vhost: Vhost,
         /// The vhosts that have a name of their own.
@@ -179,6 +184,57 @@ settings! {
         password: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_PASSWORD"], Live;
     }
 
+    /// What is left out under load, in SRS's levels. The load is that of the busiest shard, in
+    /// percent of its core, once a second. At the last level no more players are let in.
+    CircuitBreaker at [circuit_breaker] {
+        ---
+        /// Watch the load.
+        enabled: bool = "true", PREFER_TRUE, ["SRS_CIRCUIT_BREAKER_ENABLED"], Live;
+        ---
+        /// Load above which the level is high.
+        high_threshold: u32 = "90", int(1, 100, "percent"),
+            ["SRS_CIRCUIT_BREAKER_HIGH_THRESHOLD"], Live;
+        ---
+        /// Quiet samples after which the level high is over.
+        high_pulse: u32 = "2", int(1, 3600, "samples"), ["SRS_CIRCUIT_BREAKER_HIGH_PULSE"], Live;
+        ---
+        /// Load above which the level is critical.
+        critical_threshold: u32 = "95", int(1, 100, "percent"),
+            ["SRS_CIRCUIT_BREAKER_CRITICAL_THRESHOLD"], Live;
+        ---
+        /// Quiet samples after which the level critical is over.
+        critical_pulse: u32 = "1", int(1, 3600, "samples"),
+            ["SRS_CIRCUIT_BREAKER_CRITICAL_PULSE"], Live;
+        ---
+        /// Load above which the level is dying.
+        dying_threshold: u32 = "99", int(1, 100, "percent"),
+            ["SRS_CIRCUIT_BREAKER_DYING_THRESHOLD"], Live;
+        ---
+        /// Samples in a row above that mark before the level is dying.
+        dying_pulse: u32 = "5", int(1, 3600, "samples"),
+            ["SRS_CIRCUIT_BREAKER_DYING_PULSE"], Live;
+    }
+
+    /// Reports of this server to another one, by HTTP POST.
+    Heartbeat at [heartbeat] {
+        ---
+        /// Report.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_ENABLED"], Live;
+        ---
+        /// Time between reports; at least a second.
+        interval: Duration = "10", SECONDS, ["SRS_HEARTBEAT_INTERVAL"], Live;
+        ---
+        /// Where to. A query is cut off, as in SRS.
+        url: String = r#""http://127.0.0.1:8085/api/v1/servers""#, Kind::Text,
+            ["SRS_HEARTBEAT_URL"], Live;
+        ---
+        /// What the receiver knows this server by.
+        device_id: String = r#""""#, Kind::Text, ["SRS_HEARTBEAT_DEVICE_ID"], Live;
+        ---
+        /// Name the ports this server listens on.
+        ports: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_PORTS"], Live;
+    }
+
     /// What holds for every stream. A vhost of its own has the same settings as
     /// [vhost."its.name"], with the values given here where it has none;
     /// [vhost."__defaultVhost__"] is the vhost of all names without one.
@@ -189,6 +245,16 @@ settings! {
         publish: Publish,
         /// Live streams over HTTP.
         http_remux: HttpRemux,
+        /// Callbacks to an HTTP server.
+        http_hooks: HttpHooks,
+        /// Who may do what from which address.
+        security: Security,
+        /// On which pages publishers and players may be.
+        refer: Refer,
+        /// Tokens in the parameters of streams.
+        token: Token,
+        /// How many, and how much.
+        limits: Limits,
         ---
         /// Serve this vhost. When it is off, whoever asks for it is refused.
         enabled: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_ENABLED"], Live;
@@ -275,9 +341,14 @@ settings! {
         /// within it, they play on. 0 ends HTTP players at once.
         hold: Duration = "10", SECONDS, ["RINGCAST_VHOST_PUBLISH_HOLD"], Live;
         ---
-        /// Accept publishers from every address. Without this only those from loopback and
-        /// private addresses are accepted.
+        /// Accept publishers from every address although no rule says who may publish. Without
+        /// this and without a rule (`security`, `token.publish`, `http_hooks.on_publish`) only
+        /// those from loopback and private addresses are accepted.
         open: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_PUBLISH_OPEN"], Live;
+        ---
+        /// Time without a player after which a publisher is closed; 0 means never.
+        kickoff_for_idle: Duration = "0", SECONDS,
+            ["SRS_VHOST_PUBLISH_KICKOFF_FOR_IDLE"], Live;
     }
 
     /// Live streams over HTTP and WebSocket.
@@ -289,6 +360,140 @@ settings! {
         /// Where. The words [vhost], [app] and [stream] stand for the stream's own.
         mount: String = r#""[vhost]/[app]/[stream].flv""#, Kind::Mount,
             ["SRS_VHOST_HTTP_REMUX_MOUNT"], Live;
+    }
+
+    /// Callbacks to an HTTP server, as in SRS: JSON by POST. A client is let in when the answer has
+    /// status 200 or 201 and its body is `0` or a JSON object with `"code":0`. While the answer is
+    /// awaited nothing of the stream is delivered. on_close, on_unpublish and on_stop are repeated
+    /// until they are delivered. Redirects are not followed; link-local and cloud metadata
+    /// addresses are never called.
+    HttpHooks at [vhost.http_hooks] {
+        ---
+        /// Call hooks.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_VHOST_HTTP_HOOKS_ENABLED"], Live;
+        ---
+        /// URLs that are asked when an RTMP client wants to publish or play, before the next two.
+        on_connect: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_CONNECT"], Live;
+        ---
+        /// URLs that are told when such a connection is gone.
+        on_close: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_CLOSE"], Live;
+        ---
+        /// URLs that are asked before a client publishes, one after the other.
+        on_publish: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_PUBLISH"], Live;
+        ---
+        /// URLs that are told when it has ended.
+        on_unpublish: Vec<String> = "[]", Kind::Words,
+            ["SRS_VHOST_HTTP_HOOKS_ON_UNPUBLISH"], Live;
+        ---
+        /// URLs that are asked before a client plays, one after the other.
+        on_play: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_PLAY"], Live;
+        ---
+        /// URLs that are told when it has ended.
+        on_stop: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_STOP"], Live;
+        ---
+        /// Longest time for one call, from connecting to the end of the answer.
+        timeout: Duration = "30", SECONDS, ["RINGCAST_VHOST_HTTP_HOOKS_TIMEOUT"], Live;
+        ---
+        /// Let clients in when a hook cannot be asked (no connection, no answer in time, a server
+        /// error). An answer that refuses always refuses.
+        accept_on_failure: bool = "false", PREFER_FALSE,
+            ["RINGCAST_VHOST_HTTP_HOOKS_ACCEPT_ON_FAILURE"], Live;
+        ---
+        /// Check the certificates of https URLs. SRS does not.
+        tls_verify: bool = "true", PREFER_TRUE,
+            ["RINGCAST_VHOST_HTTP_HOOKS_TLS_VERIFY"], Live;
+    }
+
+    /// Who may do what from which address. Rules are texts such as "publish 10.0.0.0/8" or
+    /// "play all". SRS's order: without any rule nobody may; who is denied may not; then, if there
+    /// is any rule that allows, one has to be about the client.
+    Security at [vhost.security] {
+        ---
+        /// Apply the rules. They go by the address of the connection.
+        enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_SECURITY_ENABLED"], Live;
+        ---
+        /// Who may.
+        allow: AddressRules = "[]", Kind::Lines, ["RINGCAST_VHOST_SECURITY_ALLOW"], Live;
+        ---
+        /// Who may not.
+        deny: AddressRules = "[]", Kind::Lines, ["RINGCAST_VHOST_SECURITY_DENY"], Live;
+    }
+
+    /// On which pages publishers and players may be: domains; what is below one counts as well. A
+    /// client can say what it likes, so this keeps pages out, not people.
+    Refer at [vhost.refer] {
+        ---
+        /// Check the page (RTMP: pageUrl, HTTP: Referer). An empty list means no check.
+        enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_REFER_ENABLED"], Live;
+        ---
+        /// Domains for both.
+        all: Vec<String> = "[]", Kind::Words, ["RINGCAST_VHOST_REFER_ALL"], Live;
+        ---
+        /// Domains for publishers.
+        publish: Vec<String> = "[]", Kind::Words, ["RINGCAST_VHOST_REFER_PUBLISH"], Live;
+        ---
+        /// Domains for players.
+        play: Vec<String> = "[]", Kind::Words, ["RINGCAST_VHOST_REFER_PLAY"], Live;
+    }
+
+    /// Tokens in the parameters of streams, the same for every protocol: `?token=KEY`, `?token=JWT`
+    /// or `?expires=UNIXTIME&sign=HEX`. One good one of any kind is enough. HTTP players may also
+    /// send `Authorization: Bearer`.
+    Token at [vhost.token] {
+        ---
+        /// Publishers need one.
+        publish: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_TOKEN_PUBLISH"], Live;
+        ---
+        /// Players need one.
+        play: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_TOKEN_PLAY"], Live;
+        ---
+        /// Static keys: texts that are good as `token`, for everything.
+        keys: Vec<String> = "[]", Kind::Words, ["RINGCAST_VHOST_TOKEN_KEYS"], Live;
+        ---
+        /// Secrets of signed URLs: `sign` is the HMAC-SHA256 of "publish:app/stream:EXPIRES" (or
+        /// "play:...") under one of them, in hexadecimal digits.
+        sign_secrets: Vec<String> = "[]", Kind::Words,
+            ["RINGCAST_VHOST_TOKEN_SIGN_SECRETS"], Live;
+        ---
+        /// Secret of JWTs with HS256, HS384 or HS512; at least 32 bytes. Empty means none.
+        jwt_secret: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_TOKEN_JWT_SECRET"], Live;
+        ---
+        /// URL of the key set (JWKS) of JWTs with RS, PS, ES or EdDSA. Empty means none. A JWT has
+        /// to have `exp` and, as a text or a list, `publish` or `play`: streams such as
+        /// "live/one", "live/*" or "*".
+        jwks_url: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_TOKEN_JWKS_URL"], Live;
+        ---
+        /// Time after which the key set is fetched again. A JWT that names an unknown key has it
+        /// fetched sooner.
+        jwks_refresh: Duration = "600", SECONDS, ["RINGCAST_VHOST_TOKEN_JWKS_REFRESH"], Live;
+        ---
+        /// The issuer (`iss`) that JWTs must have. Empty means any.
+        jwt_issuer: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_TOKEN_JWT_ISSUER"], Live;
+        ---
+        /// The audience (`aud`) that JWTs must have. Empty means that they must have none.
+        jwt_audience: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_TOKEN_JWT_AUDIENCE"], Live;
+    }
+
+    /// How many may publish and play on a vhost, and how much it may send. Who comes after a limit
+    /// was set is counted.
+    Limits at [vhost.limits] {
+        ---
+        /// Most publishers; 0 means no limit.
+        publishers: u32 = "0", int(0, limits::CONNECTIONS_MAX, "publishers"),
+            ["RINGCAST_VHOST_LIMITS_PUBLISHERS"], Live;
+        ---
+        /// Most players; 0 means no limit.
+        players: u32 = "0", int(0, limits::CONNECTIONS_MAX, "players"),
+            ["RINGCAST_VHOST_LIMITS_PLAYERS"], Live;
+        ---
+        /// Most players of one stream; 0 means no limit.
+        players_per_stream: u32 = "0", int(0, limits::CONNECTIONS_MAX, "players"),
+            ["RINGCAST_VHOST_LIMITS_PLAYERS_PER_STREAM"], Live;
+        ---
+        /// While the players of the vhost are sent more than this, no more are let in; 0 means no
+        /// limit. Those who are there go on.
+        kbps: u32 = "0", int(0, i32::MAX as u32, "kbit/s"),
+            ["RINGCAST_VHOST_LIMITS_KBPS"], Live;
     }
 }
 

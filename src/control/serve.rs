@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -11,20 +12,25 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uring::{Arena, ArenaOptions, Driver, Ring, RingOptions, ZeroCopy};
 
-use crate::config::{self, Config, Current, Switch};
+use crate::config::{self, Config, Current, Switch, Vhost};
 use crate::hub::Counters;
 use crate::limits;
 use crate::log::LogHandle;
 use crate::remux::{Clients, Registry};
+use crate::session::admission::{Admission, has_publish_rule};
 use crate::shard::gate::Gate;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
 use crate::systemd;
 
-use super::api;
+use super::client::HttpClient;
+use super::hooks::stats::HookStats;
+use super::hooks::{self, Hooks};
 use super::listen::Listeners;
+use super::load::{self, Load};
 use super::pulse::{FileWatch, Pulse};
 use super::reload::Reloader;
 use super::summary::Summary;
+use super::{api, heartbeat};
 
 /// Why serving could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -83,10 +89,23 @@ pub struct Handle {
     pub clients: Arc<Clients>,
     /// Connections now.
     pub gate: Arc<Gate>,
+    /// Who may publish and play.
+    pub admission: Arc<Admission>,
+    /// What the control thread itself counts.
+    pub own: Arc<Counters>,
+    /// How long hooks take.
+    pub hook_stats: Arc<HookStats>,
     /// The configuration in force.
     pub config: Arc<Current>,
     /// Reads the configuration anew.
     pub reloader: Reloader<<Ring as Driver>::Waker>,
+}
+
+impl Handle {
+    /// The counters of all threads.
+    pub fn all_counters(&self) -> impl Iterator<Item = &Counters> {
+        self.counters.iter().map(|c| &**c).chain([&*self.own])
+    }
 }
 
 /// Serves until a signal says otherwise. `ready` is called when every listener accepts.
@@ -112,6 +131,9 @@ pub fn serve(
         counters: (0..shards).map(|_| Arc::default()).collect(),
         clients: Arc::new(Clients::new(shards)),
         gate: Arc::default(),
+        admission: Arc::default(),
+        own: Arc::default(),
+        hook_stats: Arc::default(),
         config: current.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone()),
     };
@@ -122,6 +144,7 @@ pub fn serve(
         arena,
         clients: handle.clients.clone(),
         gate: handle.gate.clone(),
+        admission: handle.admission.clone(),
         quiet: Arc::default(),
         post,
     };
@@ -159,24 +182,56 @@ pub fn serve(
         "serving {}",
         describe(&addresses)
     );
-    if !config.vhost.publish.open {
-        tracing::info!(
-            "publishers are accepted from loopback and private addresses only; \
-             vhost.publish.open = true opens the server to all"
-        );
-    }
+    say_who_may_publish(&config);
     ready(&handle);
     tokio_uring::start(async {
         for listener in api {
             tokio::task::spawn(api::serve(listener, handle.config.clone()));
         }
-        watch(handle, ends, log).await
+        let client = Rc::new(HttpClient::default());
+        let hooks = Hooks::new(hook_parts(&handle, client.clone()));
+        tokio_uring::spawn(hooks.clone().run());
+        let config = handle.config.clone();
+        tokio_uring::spawn(heartbeat::run(move || config.load(), client));
+        let outcome = watch(handle, ends, log).await;
+        let left = hooks.flush(Duration::from_millis(limits::HOOK_FLUSH_MS)).await;
+        if left > 0 {
+            tracing::warn!(sessions = left, "hooks about ends could not be delivered in time");
+        }
+        outcome
     })?;
     for thread in threads {
         // A shard that panicked has reported itself already.
         let _ = thread.join();
     }
     Ok(())
+}
+
+fn hook_parts(handle: &Handle, client: Rc<HttpClient>) -> hooks::Parts {
+    let (config, post) = (handle.config.clone(), handle.post.clone());
+    hooks::Parts {
+        config: Box::new(move || config.load()),
+        admission: handle.admission.clone(),
+        // A letter that does not fit is no loss: the shard looks at its next tick.
+        tell_shard: Box::new(move |shard, conn| _ = post.tell(shard, Letter::Decided(conn))),
+        counters: handle.own.clone(),
+        stats: handle.hook_stats.clone(),
+        client,
+    }
+}
+
+/// Says once where publishers are taken from this machine and its networks only.
+fn say_who_may_publish(config: &Config) {
+    let without = |(_, vhost): &(&str, &Vhost)| vhost.enabled && !has_publish_rule(vhost);
+    let vhosts: Vec<&str> = config.all_vhosts().filter(without).map(|(name, _)| name).collect();
+    if !vhosts.is_empty() {
+        tracing::warn!(
+            vhosts = vhosts[..vhosts.len().min(10)].join(" "),
+            "no rule says who may publish: only loopback and private addresses may. Set \
+             vhost.publish.open, or a rule (vhost.security, vhost.token, \
+             vhost.http_hooks.on_publish)"
+        );
+    }
 }
 
 type Ended = (usize, Result<(), ServeError>);
@@ -200,6 +255,9 @@ async fn watch(
     let mut pulse = Pulse::new();
     let mut file_watch = FileWatch::default();
     let mut drain_step: Option<(Instant, DrainStep)> = None;
+    let mut load = Load::new();
+    let mut beat = tokio::time::interval(load::PERIOD);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         let config = handle.config.load();
         let interval = config.summary_interval;
@@ -227,6 +285,9 @@ async fn watch(
                 }
             }
             _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
+            _ = beat.tick() => {
+                load.beat(&config, &handle.counters, &handle.streams, &handle.admission);
+            }
             () = tokio::time::sleep(summary_in), if !interval.is_zero() => {
                 summary.log(&handle);
                 last_summary = Instant::now();

@@ -67,7 +67,7 @@ fn totals(handle: &Handle) -> (u64, u64) {
 fn reasons(handle: &Handle) -> String {
     let mut text = String::new();
     for &reason in crate::hub::Reason::ALL {
-        let count: u64 = handle.counters.iter().map(|c| c.of(reason)).sum();
+        let count: u64 = handle.all_counters().map(|c| c.of(reason)).sum();
         if count > 0 {
             if !text.is_empty() {
                 text.push(' ');

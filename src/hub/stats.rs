@@ -52,6 +52,38 @@ reasons! {
     NamesLimit = "names_limit",
     /// The vhost does not exist.
     VhostUnknown = "vhost_unknown",
+    /// `vhost.security` does not let this address in.
+    AddressDenied = "address_denied",
+    /// The page is not on a domain of `vhost.refer`.
+    ReferDenied = "refer_denied",
+    /// The token is missing or not a good one.
+    TokenRefused = "token_refused",
+    /// The keys that JWTs are checked with could not be fetched: the client was refused.
+    TokenKeysMissing = "token_keys_missing",
+    /// A hook said no.
+    HookRefused = "hook_refused",
+    /// A hook could not be asked, so the client was refused.
+    HookFailed = "hook_failed",
+    /// A hook did not answer in time, so the client was refused.
+    HookTimeout = "hook_timeout",
+    /// Too many hooks wait for their delivery: the client was refused.
+    HookBacklog = "hook_backlog",
+    /// A hook could not be asked; `http_hooks.accept_on_failure` let the client in.
+    HookAccepted = "hook_accepted",
+    /// A hook about an end was not delivered and is tried again.
+    HookRetried = "hook_retried",
+    /// A hook about an end was answered with a refusal, which changes nothing.
+    HookEndRefused = "hook_end_refused",
+    /// Over `limits.players` or `limits.publishers` of the vhost.
+    VhostLimit = "vhost_limit",
+    /// Over `limits.players_per_stream` of the vhost.
+    StreamPlayersLimit = "stream_players_limit",
+    /// The vhost sends more than `limits.kbps`.
+    BandwidthLimit = "bandwidth_limit",
+    /// The server has no time for more players.
+    Overload = "overload",
+    /// The publisher had no player for `publish.kickoff_for_idle`.
+    KickedForIdle = "kicked_for_idle",
     /// The codec is not one this server passes on.
     CodecUnsupported = "codec_unsupported",
     /// The peer sent bytes that are not the protocol.
@@ -125,6 +157,19 @@ impl Reason {
                 | StreamsLimit
                 | NamesLimit
                 | VhostUnknown
+                | AddressDenied
+                | ReferDenied
+                | PublishClosed
+                | TokenRefused
+                | TokenKeysMissing
+                | HookRefused
+                | HookFailed
+                | HookTimeout
+                | HookBacklog
+                | VhostLimit
+                | StreamPlayersLimit
+                | BandwidthLimit
+                | Overload
                 | CodecUnsupported
                 | Malformed
                 | Misbehaved

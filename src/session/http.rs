@@ -1,17 +1,19 @@
 //! HTTP sessions on the data plane: live streams (HTTP-FLV, WebSocket-FLV), the index page.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::TimeJitter;
+use crate::config::{Action, TimeJitter};
 use crate::hub::{ClientKind, Format, Reason, Urls};
-use crate::limits::{SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
+use crate::limits::{HTTP_HEAD_BYTES_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
 use crate::media::name::StreamName;
 use crate::page;
 use crate::proto::http::{self, Method, Request, ResponseHead};
 use crate::proto::ws;
 
+use super::admission::{self, Entry, Stay, Verdict, Visitor};
 use super::listing;
 use super::mount;
 use super::{Closing, Env, Play, SessionId, Wish};
@@ -25,12 +27,16 @@ pub struct HttpSession {
     state: State,
     /// A request was answered since this was last asked.
     answered: bool,
+    /// Why it may play, where that has to be given back or told.
+    stay: Option<Box<Stay>>,
 }
 
 #[derive(Debug)]
 enum State {
     /// Between requests, or inside a request head.
     Requests,
+    /// It asked to play and waits for the verdict in its `stay`.
+    Waiting(Box<(Request, StreamName, Urls)>),
     /// Playing over plain HTTP: what the peer sends does not matter any more.
     Playing,
     /// Playing over a WebSocket.
@@ -42,7 +48,7 @@ enum State {
 impl HttpSession {
     /// A connection that has just been accepted.
     pub fn new(id: SessionId) -> HttpSession {
-        HttpSession { id, head: Vec::new(), state: State::Requests, answered: false }
+        HttpSession { id, head: Vec::new(), state: State::Requests, answered: false, stay: None }
     }
 
     /// Name in the log.
@@ -50,7 +56,7 @@ impl HttpSession {
         match self.state {
             State::WebSocket(_) => "ws-flv",
             State::Playing => "http-flv",
-            State::Requests | State::Over => "http",
+            State::Requests | State::Waiting(_) | State::Over => "http",
         }
     }
 
@@ -64,7 +70,49 @@ impl HttpSession {
         match &mut self.state {
             State::Requests => self.requests(out, env, data),
             State::WebSocket(_) => self.frames(out, env, data),
+            // Nothing of this means anything, but a peer could send it for as long as it likes.
+            State::Waiting(_) => {
+                self.head.extend_from_slice(data);
+                if self.head.len() > HTTP_HEAD_BYTES_MAX {
+                    env.wishes.push(Wish::Close(Closing::new(Reason::OverLimit)));
+                }
+            }
             State::Playing | State::Over => {}
+        }
+    }
+
+    /// True when it waits for a verdict that is there.
+    pub fn is_decided(&self) -> bool {
+        matches!(self.state, State::Waiting(_))
+            && self.stay.as_ref().is_some_and(|stay| stay.verdict().is_some())
+    }
+
+    /// Goes on after the verdict it waited for.
+    pub fn decided(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+        if !self.is_decided() {
+            return;
+        }
+        let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        let (request, name, urls) = *waiting;
+        let verdict = self.stay.as_ref().and_then(|stay| stay.verdict()).cloned();
+        if let Some(Verdict::Refused { reason, detail }) = verdict {
+            // Who was refused has not begun: there is no end to tell.
+            self.stay = None;
+            return self.refuse(out, env, &request, &Closing::because(reason, detail));
+        }
+        self.begin(out, env, &request, &name, urls);
+        let rest = std::mem::take(&mut self.head);
+        if !rest.is_empty() {
+            self.receive(out, env, &rest);
+        }
+    }
+
+    /// The connection is over.
+    pub fn end(&mut self, env: &mut Env<'_>) {
+        if let Some(stay) = self.stay.take() {
+            stay.end(&env.admission.desk);
         }
     }
 
@@ -76,7 +124,7 @@ impl HttpSession {
                 Ok(None) => return,
                 Ok(Some((request, consumed))) => {
                     self.head.drain(..consumed);
-                    self.request(out, env, &request);
+                    self.request(out, env, request);
                 }
                 Err(error) => {
                     env.counters.count(Reason::BadRequest);
@@ -97,7 +145,7 @@ impl HttpSession {
         env.wishes.push(Wish::Finish(reason));
     }
 
-    fn request(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
+    fn request(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: Request) {
         tracing::debug!(id = %self.id, method = request.method.name(), path = ?request.path,
             "request");
         // A body is never of use here; refusing it closes the door to smuggling.
@@ -108,23 +156,23 @@ impl HttpSession {
         let cors = env.config.http_server.crossdomain;
         if request.method == Method::Options {
             // SRS answers with 200 and an empty body.
-            let head = with_cors(ResponseHead::new(200), request, cors).header("Allow", METHODS);
-            return self.reply(out, env, request, head, Some(b""));
+            let head = with_cors(ResponseHead::new(200), &request, cors).header("Allow", METHODS);
+            return self.reply(out, env, &request, head, Some(b""));
         }
         if !matches!(request.method, Method::Get | Method::Head) {
-            let head = with_cors(ResponseHead::new(405), request, cors).header("Allow", METHODS);
-            return self.reply(out, env, request, head, Some(b"405 method not allowed\n"));
+            let head = with_cors(ResponseHead::new(405), &request, cors).header("Allow", METHODS);
+            return self.reply(out, env, &request, head, Some(b"405 method not allowed\n"));
         }
-        if let Some(name) = self.stream_name(env, request) {
+        if let Some(name) = self.stream_name(env, &request) {
             return match name {
-                Ok(name) => self.play(out, env, request, &name),
+                Ok(name) => self.play(out, env, request, name),
                 Err(closing) => {
                     if env.may_say() {
                         tracing::info!(id = %self.id, peer = %env.peer, path = ?request.path,
                             "refused: {}", closing.detail);
                     }
                     env.counters.count(closing.reason);
-                    self.not_found(out, env, request)
+                    self.not_found(out, env, &request)
                 }
             };
         }
@@ -133,20 +181,20 @@ impl HttpSession {
                 .header("Content-Type", "application/json")
                 .header("Cache-Control", "no-store");
             let body = listing::streams_json(env.streams, env.wall_ms);
-            let head = with_cors(head, request, cors);
-            return self.reply(out, env, request, head, Some(body.as_bytes()));
+            let head = with_cors(head, &request, cors);
+            return self.reply(out, env, &request, head, Some(body.as_bytes()));
         }
         // SRS: on the HTTP server's port too, whether or not the API has one of its own.
         if request.path == "/api/v1/versions" {
             let head = ResponseHead::new(200).header("Content-Type", "application/json");
-            let head = with_cors(head, request, cors);
+            let head = with_cors(head, &request, cors);
             let body = crate::version::versions_json();
-            return self.reply(out, env, request, head, Some(body.as_bytes()));
+            return self.reply(out, env, &request, head, Some(body.as_bytes()));
         }
         if let Some(asset) = page::asset(&request.path) {
             if request.header("if-none-match") == Some(asset.etag) {
                 let head = ResponseHead::new(304).header("ETag", asset.etag);
-                return self.reply(out, env, request, head, None);
+                return self.reply(out, env, &request, head, None);
             }
             let mut head = ResponseHead::new(200)
                 .header("Content-Type", asset.content_type)
@@ -154,10 +202,10 @@ impl HttpSession {
             for (name, value) in page::HEADERS {
                 head = head.header(name, value);
             }
-            return self.reply(out, env, request, head, Some(asset.body));
+            return self.reply(out, env, &request, head, Some(asset.body));
         }
         env.counters.count(Reason::NotFound);
-        self.not_found(out, env, request)
+        self.not_found(out, env, &request)
     }
 
     fn not_found(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
@@ -206,18 +254,72 @@ impl HttpSession {
         Some(name.map_err(|error| Closing::because(Reason::StreamName, error)))
     }
 
-    fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request, name: &StreamName) {
-        let cors = env.config.http_server.crossdomain;
-        let flv = |status| {
-            let head = ResponseHead::with_version(request.minor_version, status)
-                .header("Content-Type", "video/x-flv")
-                .header("Cache-Control", "no-store");
-            with_cors(head, request, cors)
-        };
+    fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: Request, name: StreamName) {
         if request.method == Method::Head {
-            out.extend_from_slice(&flv(200).header("Connection", "close").finish());
+            out.extend_from_slice(&flv(env, &request, 200).header("Connection", "close").finish());
             return self.over(env, Reason::PeerClosed);
         }
+        let urls = urls(&request, &name);
+        let bearer =
+            request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let visitor = Visitor {
+            id: self.id,
+            name: &name,
+            urls: &urls,
+            bearer,
+            forwarded: forwarded(&request),
+            connects: false,
+        };
+        match admission::enter(env, &visitor, Action::Play) {
+            Ok(Entry::Granted(stay)) => {
+                self.stay = stay;
+                self.begin(out, env, &request, &name, urls);
+            }
+            Ok(Entry::Undecided(stay)) => {
+                self.stay = Some(stay);
+                self.state = State::Waiting(Box::new((request, name, urls)));
+                env.wishes.push(Wish::Await);
+            }
+            Err(closing) => self.refuse(out, env, &request, &closing),
+        }
+    }
+
+    /// Tells a player that it may not.
+    fn refuse(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        closing: &Closing,
+    ) {
+        if env.may_say() {
+            tracing::info!(id = %self.id, peer = %env.peer, path = ?request.path,
+                reason = closing.reason.name(), detail = closing.detail, "refused");
+        }
+        let (status, body) = match closing.reason {
+            Reason::AddressDenied
+            | Reason::ReferDenied
+            | Reason::TokenRefused
+            | Reason::HookRefused => (403, &b"403 you may not play this\n"[..]),
+            _ => (503, &b"503 not now, try again later\n"[..]),
+        };
+        let head = ResponseHead::new(status).header("Content-Type", "text/plain");
+        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        let head = head.header("Cache-Control", "no-store").header("Connection", "close");
+        out.extend_from_slice(&head.content_length(body.len() as u64).finish());
+        out.extend_from_slice(body);
+        // What closes the session is counted when it is closed.
+        self.over(env, closing.reason);
+    }
+
+    fn begin(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        name: &StreamName,
+        urls: Urls,
+    ) {
         let upgrade = match request.wants_websocket().then(|| ws::accept(request)).transpose() {
             Ok(upgrade) => upgrade,
             Err(error) => {
@@ -247,10 +349,10 @@ impl HttpSession {
             (Format::FlvWebSocket, Vec::new())
         } else if request.minor_version == 0 {
             self.state = State::Playing;
-            (Format::Flv, flv(200).header("Connection", "close").finish())
+            (Format::Flv, flv(env, request, 200).header("Connection", "close").finish())
         } else {
             self.state = State::Playing;
-            let head = flv(200)
+            let head = flv(env, request, 200)
                 .header("Connection", "close")
                 .header("Transfer-Encoding", "chunked")
                 .finish();
@@ -264,7 +366,7 @@ impl HttpSession {
         env.wishes.push(Wish::Play(Play {
             stream: Arc::clone(&stream),
             kind,
-            urls: urls(request, name),
+            urls,
             format,
             head: Bytes::from(head),
             rebase: jitter != TimeJitter::Off,
@@ -315,6 +417,22 @@ fn urls(request: &Request, name: &StreamName) -> Urls {
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
+
+/// The head of an answer that is a stream.
+fn flv(env: &Env<'_>, request: &Request, status: u16) -> ResponseHead {
+    let head = ResponseHead::with_version(request.minor_version, status)
+        .header("Content-Type", "video/x-flv")
+        .header("Cache-Control", "no-store");
+    with_cors(head, request, env.config.http_server.crossdomain)
+}
+
+/// The client as proxies state it. SRS: the first of X-Forwarded-For, else X-Real-IP.
+fn forwarded(request: &Request) -> Option<IpAddr> {
+    let first = request.header("x-forwarded-for").and_then(|list| list.split(',').next());
+    let text = first.or(request.header("x-real-ip"))?.trim();
+    let without_port = || text.rsplit_once(':').and_then(|(ip, _)| ip.parse().ok());
+    text.parse().ok().or_else(without_port)
+}
 
 fn with_cors(head: ResponseHead, request: &Request, enabled: bool) -> ResponseHead {
     if enabled { head.cors(request) } else { head }

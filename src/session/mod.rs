@@ -4,6 +4,8 @@
 //! shard carries out. It never touches a socket. A panic in here costs the session that raised
 //! it and nothing else: the memory in flight belongs to the driver.
 
+pub mod admission;
+pub mod breaker;
 pub mod http;
 pub mod listing;
 pub mod mount;
@@ -42,6 +44,10 @@ pub struct Env<'a> {
     pub counters: &'a Counters,
     /// Address of the session's peer.
     pub peer: IpAddr,
+    /// Connection of the session.
+    pub conn: Conn,
+    /// Who may publish and play.
+    pub admission: &'a admission::Admission,
     /// Decides which lines about the peer's faults are written.
     pub quiet: &'a quiet::Quiet,
     /// Streams that got messages.
@@ -66,6 +72,10 @@ pub enum Wish {
     StopPlaying,
     /// Stop or continue sending media.
     Pause(bool),
+    /// The session waits for a verdict ([`admission`]).
+    Await,
+    /// Read from the peer, or do not.
+    Receive(bool),
     /// The session publishes a stream from now on.
     Published(Publish),
     /// The session published this stream; it may be held for another publisher.
@@ -228,8 +238,24 @@ impl Session {
         now >= self.deadline
             || match &self.protocol {
                 Protocol::Rtmp(rtmp) => rtmp.wants_tick(now),
-                Protocol::Http(_) => false,
+                Protocol::Http(http) => http.is_decided(),
             }
+    }
+
+    /// Goes on after the verdict it waited for.
+    pub fn decided(&mut self, env: &mut Env<'_>) {
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.decided(&mut self.out, env),
+            Protocol::Http(http) => http.decided(&mut self.out, env),
+        }
+    }
+
+    /// The connection is over: gives back what the session holds.
+    pub fn end(&mut self, env: &mut Env<'_>) {
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.end(env, self.bytes_in, self.bytes_out),
+            Protocol::Http(http) => http.end(env),
+        }
     }
 
     /// Handles received bytes.
@@ -257,6 +283,8 @@ impl Session {
             env.wishes.push(Wish::Close(Closing::new(self.deadline_reason)));
             return;
         }
+        // The letter about a verdict may have found the mailbox full.
+        self.decided(env);
         if let Protocol::Rtmp(rtmp) = &mut self.protocol {
             rtmp.tick(env);
         }
@@ -270,14 +298,6 @@ impl Session {
                 self.deadline_reason = reason;
             }
             None => self.deadline = u64::MAX,
-        }
-    }
-
-    /// The session is over: gives back what it holds.
-    pub fn stop(&mut self, env: &mut Env<'_>) {
-        match &mut self.protocol {
-            Protocol::Rtmp(rtmp) => rtmp.stop(env),
-            Protocol::Http(_) => {}
         }
     }
 

@@ -24,6 +24,8 @@ pub struct Publisher {
     messages: u64,
     /// When the silence began, ns.
     quiet_since: u64,
+    /// When it was last seen to have a player, ns.
+    played_at: u64,
 }
 
 impl Publisher {
@@ -60,7 +62,15 @@ impl Publisher {
         stream.stats.published_since_ms.store(env.wall_ms, Relaxed);
         env.touched.push(stream.clone());
         env.wishes.push(Wish::Published(Publish { stream: stream.clone(), kind, urls }));
-        Ok(Publisher { stream, live, client: None, seen: 0, messages: 0, quiet_since: env.now })
+        Ok(Publisher {
+            stream,
+            live,
+            client: None,
+            seen: 0,
+            messages: 0,
+            quiet_since: env.now,
+            played_at: env.now,
+        })
     }
 
     /// The stream.
@@ -143,6 +153,12 @@ impl Publisher {
         // A reload reaches streams that are being published within a second.
         let vhost = env.config.vhost(self.stream.name.vhost());
         self.live.set_options(gop_limits(vhost), vhost.play.reduce_sequence_header);
+        let idle = vhost.publish.kickoff_for_idle;
+        if idle.is_zero() || self.stream.players() > 0 {
+            self.played_at = env.now;
+        } else if env.now.saturating_sub(self.played_at) >= idle.as_nanos() as u64 {
+            return env.wishes.push(Wish::Close(Closing::new(Reason::KickedForIdle)));
+        }
         if self.messages != self.seen {
             self.seen = self.messages;
             self.quiet_since = env.now;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{Config, DEFAULT_VHOST, TimeJitter, Vhost};
+use crate::config::{Action, Config, DEFAULT_VHOST, TimeJitter};
 use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::media::name::StreamName;
 use crate::proto::amf0;
@@ -14,8 +14,9 @@ use crate::proto::rtmp::server::{
     Event, PlayRequest, PublishKind, PublishRequest, Server, ServerOptions,
 };
 use crate::proto::rtmp::url::Url;
-use crate::version;
+use crate::{limits, version};
 
+use super::admission::{self, Case, Entry, Note, Stay, Verdict, Visitor};
 use super::names::Names;
 use super::publish::Publisher;
 use super::{Closing, Env, Play, SessionId, Wish, rtmp_reason};
@@ -30,14 +31,37 @@ pub struct RtmpSession {
     /// When its clocks were last looked at, ns.
     ticked_at: u64,
     ended: bool,
+    /// Why it may play or publish, where that has to be given back or told.
+    stay: Option<Box<Stay>>,
+    /// What hooks know of the connection.
+    known: Option<Arc<Case>>,
 }
 
 #[derive(Debug)]
 enum Role {
     /// Handshake, connect, or between two publishes or plays.
     Undecided,
+    /// It asked for something and waits for the verdict in its `stay`.
+    Waiting(Box<Waiting>),
     Publisher(Box<Publisher>),
     Player,
+}
+
+/// What happens when the verdict is there.
+#[derive(Debug)]
+struct Waiting {
+    name: StreamName,
+    urls: Urls,
+    request: Request,
+    /// What arrived meanwhile.
+    input: Vec<u8>,
+    paused: bool,
+}
+
+#[derive(Debug)]
+enum Request {
+    Publish(ClientKind),
+    Play { duration_ms: Option<f64> },
 }
 
 impl RtmpSession {
@@ -54,13 +78,30 @@ impl RtmpSession {
             epoch_ms: (now / 1_000_000) as u32,
             seed,
         });
-        let (role, names) = (Role::Undecided, Names::default());
-        RtmpSession { server, id, role, names, ticked_at: now, ended: false }
+        RtmpSession {
+            server,
+            id,
+            role: Role::Undecided,
+            names: Names::default(),
+            ticked_at: now,
+            ended: false,
+            stay: None,
+            known: None,
+        }
     }
 
-    /// True when [`RtmpSession::tick`] is due: publishers are looked at once a second.
+    /// True when [`RtmpSession::tick`] is due: publishers are looked at once a second, and who
+    /// waits as soon as it is decided.
     pub fn wants_tick(&self, now: u64) -> bool {
-        matches!(self.role, Role::Publisher(_)) && now.saturating_sub(self.ticked_at) >= SECOND_NS
+        match self.role {
+            Role::Publisher(_) => now.saturating_sub(self.ticked_at) >= SECOND_NS,
+            Role::Waiting(_) => self.is_decided(),
+            _ => false,
+        }
+    }
+
+    fn is_decided(&self) -> bool {
+        self.stay.as_ref().is_some_and(|stay| stay.verdict().is_some())
     }
 
     /// Handles received bytes.
@@ -68,6 +109,10 @@ impl RtmpSession {
         let mut input = data;
         let mut wrote = false;
         while !self.ended {
+            if matches!(self.role, Role::Waiting(_)) {
+                self.keep(env, input);
+                break;
+            }
             let event = match self.server.poll(&mut input) {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -101,7 +146,9 @@ impl RtmpSession {
                 }
                 Event::Connect(connect) => {
                     // Debug form: a peer must not be able to write lines of its own.
-                    tracing::info!(id = %self.id, tc_url = ?connect.tc_url, "connect");
+                    // Parameters may hold tokens, which are nobody's business.
+                    let tc_url = connect.tc_url.split('?').next().unwrap_or_default();
+                    tracing::info!(id = %self.id, ?tc_url, "connect");
                     // A vhost that is named with the stream only is not known yet.
                     if let Ok(url) = Url::parse(&connect.tc_url, "") {
                         let vhost = env.config.vhost(&url.vhost);
@@ -149,13 +196,63 @@ impl RtmpSession {
         }
     }
 
-    /// The session is over: gives back what it holds.
-    pub fn stop(&mut self, env: &mut Env<'_>) {
+    /// Publishing or playing is over: gives back what it took.
+    fn stop(&mut self, env: &mut Env<'_>) {
         match std::mem::replace(&mut self.role, Role::Undecided) {
             Role::Publisher(publisher) => publisher.stop(env),
             Role::Player => env.wishes.push(Wish::StopPlaying),
-            Role::Undecided => {}
+            Role::Waiting(_) | Role::Undecided => {}
         }
+        if let Some(stay) = self.stay.take() {
+            stay.end(&env.admission.desk);
+        }
+    }
+
+    /// The connection is over.
+    pub fn end(&mut self, env: &mut Env<'_>, bytes_in: u64, bytes_out: u64) {
+        self.stop(env);
+        if let Some(case) = self.known.take() {
+            env.admission.desk.put(Note::Closed { case, bytes_in, bytes_out });
+        }
+    }
+
+    /// Keeps what arrives while the session waits. A client that goes on sending is not read any
+    /// more; one that only waits is, so that its leaving is noticed.
+    fn keep(&mut self, env: &mut Env<'_>, data: &[u8]) {
+        let Role::Waiting(waiting) = &mut self.role else { return };
+        waiting.input.extend_from_slice(data);
+        if waiting.input.len() > limits::SESSION_INPUT_MAX {
+            let why = "it sends media without waiting for the answer to publish";
+            return self.close(env, Closing::because(Reason::OverLimit, why));
+        }
+        if waiting.input.len() > limits::SESSION_INPUT_PAUSE && !waiting.paused {
+            waiting.paused = true;
+            env.wishes.push(Wish::Receive(false));
+        }
+    }
+
+    /// Goes on after the verdict it waited for.
+    pub fn decided(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+        if self.ended || !matches!(self.role, Role::Waiting(_)) || !self.is_decided() {
+            return;
+        }
+        let Role::Waiting(waiting) = std::mem::replace(&mut self.role, Role::Undecided) else {
+            return;
+        };
+        let verdict = self.stay.as_ref().and_then(|stay| stay.verdict()).cloned();
+        if let Some(Verdict::Refused { reason, detail }) = verdict {
+            // Who was refused has not begun: there is no end to tell.
+            self.stay = None;
+            return self.close(env, Closing::because(reason, detail));
+        }
+        let Waiting { name, urls, request, input, paused } = *waiting;
+        if let Err(closing) = self.begin(env, &name, urls, request) {
+            return self.close(env, closing);
+        }
+        if paused {
+            env.wishes.push(Wish::Receive(true));
+        }
+        self.receive(out, env, &input);
     }
 
     /// Timeouts, about once a second.
@@ -173,36 +270,105 @@ impl RtmpSession {
 
     fn publish(&mut self, env: &mut Env<'_>, request: &PublishRequest) -> Result<(), Closing> {
         let (name, param) = self.name(env.config, &request.stream)?;
+        // A second publisher is not worth asking anybody about.
+        if let Some(stream) = env.streams.find(&name).filter(|stream| stream.is_published()) {
+            return Err(Closing::because(
+                Reason::StreamBusy,
+                format!("{} is published", stream.name),
+            ));
+        }
         let kind = match request.kind {
             PublishKind::Fmle => ClientKind::FmlePublish,
             PublishKind::Flash => ClientKind::FlashPublish,
             PublishKind::Haivision => ClientKind::HaivisionPublish,
         };
-        may_publish(env.config.vhost(name.vhost()), env.peer)?;
-        let client = (kind, self.urls(&param));
-        let stream = self.names.open(env, &name)?;
-        let publisher = Publisher::start(env, stream, self.id.as_str(), client)?;
-        self.server.accept_publish();
-        self.role = Role::Publisher(Box::new(publisher));
-        Ok(())
+        let urls = self.urls(&param);
+        self.enter(env, name, urls, Request::Publish(kind))
     }
 
     fn play(&mut self, env: &mut Env<'_>, request: &PlayRequest) -> Result<(), Closing> {
         let (name, param) = self.name(env.config, &request.stream)?;
-        let stream = self.names.open(env, &name)?;
-        let vhost = env.config.vhost(name.vhost());
-        self.server.use_chunk_size(stream.chunk_size(vhost.chunk_size));
-        self.server.accept_play();
-        self.role = Role::Player;
-        env.wishes.push(Wish::Play(Play {
-            stream: Arc::clone(&stream),
-            kind: ClientKind::RtmpPlay,
-            urls: self.urls(&param),
-            format: Format::Rtmp,
-            head: Bytes::new(),
-            rebase: vhost.play.time_jitter != TimeJitter::Off,
-            duration_ms: request.duration_ms.filter(|d| *d > 0.0).map(|d| d as i64),
-        }));
+        let urls = self.urls(&param);
+        self.enter(env, name, urls, Request::Play { duration_ms: request.duration_ms })
+    }
+
+    /// Begins, or waits for the verdict.
+    fn enter(
+        &mut self,
+        env: &mut Env<'_>,
+        name: StreamName,
+        urls: Urls,
+        request: Request,
+    ) -> Result<(), Closing> {
+        let visitor = Visitor {
+            id: self.id,
+            name: &name,
+            urls: &urls,
+            bearer: None,
+            forwarded: None,
+            connects: true,
+        };
+        let action = match request {
+            Request::Publish(_) => Action::Publish,
+            Request::Play { .. } => Action::Play,
+        };
+        match admission::enter(env, &visitor, action)? {
+            Entry::Granted(stay) => {
+                self.know(stay);
+                self.begin(env, &name, urls, request)
+            }
+            Entry::Undecided(stay) => {
+                self.know(Some(stay));
+                let waiting = Waiting { name, urls, request, input: Vec::new(), paused: false };
+                self.role = Role::Waiting(Box::new(waiting));
+                env.wishes.push(Wish::Await);
+                Ok(())
+            }
+        }
+    }
+
+    fn know(&mut self, stay: Option<Box<Stay>>) {
+        if let Some(case) = stay.as_ref().and_then(|stay| stay.case()) {
+            self.known = Some(case.clone());
+        }
+        self.stay = stay;
+    }
+
+    fn begin(
+        &mut self,
+        env: &mut Env<'_>,
+        name: &StreamName,
+        urls: Urls,
+        request: Request,
+    ) -> Result<(), Closing> {
+        match request {
+            Request::Publish(kind) => {
+                let client = (kind, urls);
+                let opened = self.names.open(env, name);
+                let started = opened
+                    .and_then(|stream| Publisher::start(env, stream, self.id.as_str(), client));
+                // SRS: who did not get the place has not published, so no end is told.
+                let publisher = started.inspect_err(|_| self.stay = None)?;
+                self.server.accept_publish();
+                self.role = Role::Publisher(Box::new(publisher));
+            }
+            Request::Play { duration_ms } => {
+                let stream = self.names.open(env, name)?;
+                let vhost = env.config.vhost(name.vhost());
+                self.server.use_chunk_size(stream.chunk_size(vhost.chunk_size));
+                self.server.accept_play();
+                self.role = Role::Player;
+                env.wishes.push(Wish::Play(Play {
+                    stream: Arc::clone(&stream),
+                    kind: ClientKind::RtmpPlay,
+                    urls,
+                    format: Format::Rtmp,
+                    head: Bytes::new(),
+                    rebase: vhost.play.time_jitter != TimeJitter::Off,
+                    duration_ms: duration_ms.filter(|d| *d > 0.0).map(|d| d as i64),
+                }));
+            }
+        }
         Ok(())
     }
 
@@ -240,23 +406,6 @@ fn declared_tracks(payload: &[u8]) -> (bool, bool) {
 }
 
 const SECOND_NS: u64 = 1_000_000_000;
-
-/// Who may publish where nothing was said about it: programs of this machine and its networks.
-///
-/// # Errors
-/// The address is somebody else's.
-fn may_publish(vhost: &Vhost, peer: IpAddr) -> Result<(), Closing> {
-    let is_near = match peer.to_canonical() {
-        IpAddr::V4(v4) => v4.is_loopback() || v4.is_private() || v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
-    };
-    if vhost.publish.open || is_near {
-        return Ok(());
-    }
-    let why = "only loopback and private addresses may publish; vhost.publish.open = true opens \
-               it to all";
-    Err(Closing::because(Reason::PublishClosed, why))
-}
 
 /// Metadata goes to players rewritten; what cannot be read is dropped, the stream goes on.
 fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, payload: &[u8]) {
@@ -304,6 +453,7 @@ mod tests {
         arena: Arena,
         counters: Counters,
         quiet: Quiet,
+        admission: admission::Admission,
     }
 
     impl Rig {
@@ -315,6 +465,7 @@ mod tests {
                 arena: Arena::new(arena).unwrap(),
                 counters: Counters::default(),
                 quiet: Quiet::default(),
+                admission: admission::Admission::default(),
             }
         }
 
@@ -339,6 +490,8 @@ mod tests {
                 arena: &self.arena,
                 counters: &self.counters,
                 peer,
+                conn: uring::Conn::NONE,
+                admission: &self.admission,
                 quiet: &self.quiet,
                 touched: &mut touched,
                 wishes: &mut wishes,

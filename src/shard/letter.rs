@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
-use uring::Wake;
+use uring::{Conn, Wake};
 
 use crate::hub::StreamId;
 use crate::limits;
@@ -21,6 +21,8 @@ pub enum Letter {
     Touched(StreamId),
     /// Players wait for a format of a stream this shard publishes.
     Wanted(StreamId),
+    /// The verdict about a session that waits is there; with a full mailbox its tick finds it.
+    Decided(Conn),
     /// Close what this peer has open.
     Kick(SocketAddr),
     /// The configuration has been exchanged.
@@ -100,6 +102,16 @@ impl<W: Wake> Post<W> {
     /// The mailbox of a shard.
     pub fn mailbox(&self, shard: usize) -> &Mailbox<W> {
         &self.boxes[shard]
+    }
+
+    /// Tells one shard, from a thread that has no ring. False when the letter did not fit.
+    pub fn tell(&self, shard: usize, letter: Letter) -> bool {
+        let mailbox = &self.boxes[shard];
+        let fits = mailbox.put(letter);
+        if let Some(waker) = mailbox.waker() {
+            waker.wake();
+        }
+        fits
     }
 
     /// Tells every shard, from a thread that has no ring.

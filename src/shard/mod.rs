@@ -22,6 +22,7 @@ use crate::config::{Config, Current};
 use crate::hub::{ClientKind, Counters, Format, NewClient, Reason, StreamId, Urls};
 use crate::limits;
 use crate::remux::{Client, Clients, Registry, Stream};
+use crate::session::admission::Admission;
 use crate::session::http::HttpSession;
 use crate::session::quiet::Quiet;
 use crate::session::rtmp::RtmpSession;
@@ -58,6 +59,8 @@ pub struct Shared<W> {
     pub clients: Arc<Clients>,
     /// Connection limits.
     pub gate: Arc<Gate>,
+    /// Who may publish and play.
+    pub admission: Arc<Admission>,
     /// Which lines about peers' faults are written.
     pub quiet: Arc<Quiet>,
     /// Letters.
@@ -73,6 +76,7 @@ impl<W: Clone> Clone for Shared<W> {
             arena: self.arena.clone(),
             clients: self.clients.clone(),
             gate: self.gate.clone(),
+            admission: self.admission.clone(),
             quiet: self.quiet.clone(),
             post: self.post.clone(),
         }
@@ -269,6 +273,8 @@ impl<D: Driver> Shard<D> {
             arena: &self.shared.arena,
             counters: &self.counters,
             peer: session.peer.ip(),
+            conn: session.conn,
+            admission: &self.shared.admission,
             quiet: &self.shared.quiet,
             touched: &mut self.touched,
             wishes,
@@ -309,6 +315,14 @@ impl<D: Driver> Shard<D> {
                     self.pump(conn);
                 }
             }
+            Wish::Await => {
+                let by = self.driver.now() + limits::ADMISSION_MS_MAX * 1_000_000;
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(Some((by, Reason::HookTimeout)));
+                }
+            }
+            Wish::Receive(true) => self.driver.receive(conn),
+            Wish::Receive(false) => self.driver.receive_pause(conn),
             Wish::Published(publish) => self.published(conn, publish),
             Wish::Unpublished(stream) => self.unpublished(&stream, Reason::PeerClosed),
             Wish::Finish(reason) => {
@@ -636,7 +650,7 @@ impl<D: Driver> Shard<D> {
         let Some(mut session) = self.take_session(conn) else { return };
         let published = session.publisher().map(|p| p.stream().name.clone());
         let mut wishes = Vec::new();
-        self.visit(&mut session, &mut wishes, Session::stop);
+        self.visit(&mut session, &mut wishes, Session::end);
         for wish in wishes {
             if let Wish::Unpublished(stream) = wish {
                 self.unpublished(&stream, closing.reason);

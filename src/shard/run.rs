@@ -266,6 +266,7 @@ impl<D: Driver> Shard<D> {
             match letter {
                 Letter::Touched(id) => self.mark_due(id),
                 Letter::Wanted(id) => self.open_wanted(id),
+                Letter::Decided(conn) => self.with_session(conn, |s, env| s.decided(env)),
                 Letter::Kick(peer) => self.kick(peer),
                 Letter::Reloaded => self.take_configuration(),
                 Letter::Drain => self.drain(),

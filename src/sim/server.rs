@@ -12,6 +12,7 @@ use crate::config::{Config, Current, DEFAULT_VHOST};
 use crate::hub::{Counters, Reason};
 use crate::media::name::StreamName;
 use crate::remux::{Clients, Registry};
+use crate::session::admission::Admission;
 use crate::shard::gate::Gate;
 use crate::shard::run::Flow;
 use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
@@ -40,8 +41,9 @@ pub struct Server {
     pub streams: Arc<Registry>,
     pub counters: Vec<Arc<Counters>>,
     pub load: Load,
+    pub admission: Arc<Admission>,
+    pub post: Post<SimWaker>,
     gate: Arc<Gate>,
-    post: Post<SimWaker>,
     shards: Vec<Shard<SimDriver>>,
     finished: Vec<bool>,
     /// By shard: turns since the last one that had an event.
@@ -75,6 +77,7 @@ impl Server {
             arena: arena.clone(),
             clients: Arc::new(Clients::new(shards)),
             gate: Arc::new(Gate::default()),
+            admission: Arc::default(),
             quiet: Arc::default(),
             post: post.clone(),
         };
@@ -108,6 +111,7 @@ impl Server {
             counters,
             load: Load::Idle,
             gate: shared.gate,
+            admission: shared.admission,
             post,
             finished: vec![false; shards.len()],
             idle_turns: vec![0; shards.len()],

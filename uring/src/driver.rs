@@ -29,6 +29,9 @@ pub struct Conn {
 }
 
 impl Conn {
+    /// Names no connection of any driver.
+    pub const NONE: Conn = Conn { slot: u32::MAX, generation: u32::MAX };
+
     /// Index for the owner's own table of sessions. Dense and reused; compare the whole `Conn`
     /// (generation included) before believing that an entry is still the same connection.
     pub fn index(self) -> usize {

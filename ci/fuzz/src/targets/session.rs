@@ -8,11 +8,12 @@ use ringcast::config::Config;
 use ringcast::hub::Counters;
 use ringcast::proto::rtmp::client::Role;
 use ringcast::remux::{Registry, Stream};
+use ringcast::session::admission::Admission;
 use ringcast::session::http::HttpSession;
 use ringcast::session::quiet::Quiet;
 use ringcast::session::rtmp::RtmpSession;
 use ringcast::session::{Env, Protocol, SessionId, Wish};
-use uring::{Arena, ArenaOptions};
+use uring::{Arena, ArenaOptions, Conn};
 
 use super::rtmp::recorded_commands;
 use super::{byte, pieces};
@@ -37,6 +38,7 @@ struct Rig {
     streams: Registry,
     arena: Arena,
     counters: Counters,
+    admission: Admission,
     quiet: Quiet,
     now: u64,
     touched: Vec<Arc<Stream>>,
@@ -56,6 +58,8 @@ impl Rig {
             arena: &self.arena,
             counters: &self.counters,
             peer: LOCAL,
+            conn: Conn::NONE,
+            admission: &self.admission,
             quiet: &self.quiet,
             touched: &mut self.touched,
             wishes: &mut self.wishes,
@@ -71,6 +75,7 @@ fn run(data: &[u8], arena: &Arena) {
         streams: Registry::default(),
         arena: arena.clone(),
         counters: Counters::default(),
+        admission: Admission::default(),
         quiet: Quiet::default(),
         now: 0,
         touched: Vec::new(),
@@ -106,7 +111,7 @@ fn run(data: &[u8], arena: &Arena) {
         }
     }
     if let Protocol::Rtmp(session) = &mut protocol {
-        session.stop(&mut rig.env());
+        session.end(&mut rig.env(), 0, 0);
     }
     // One connection publishes and plays one stream after the other; refused names leave none.
     assert!(rig.streams.len() <= 1 + data.len());
