@@ -10,6 +10,7 @@
 //! written down; what players may see is decided by the ledger in `media` and checked in
 //! `player`. `ci/planted.sh` shows which bugs this catches.
 
+mod admission;
 mod media;
 mod plan;
 mod player;

@@ -7,6 +7,7 @@
 #![allow(dead_code)]
 
 pub mod browser;
+pub mod hook_server;
 pub mod media;
 pub mod packets;
 pub mod process;
