@@ -180,7 +180,7 @@ const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocke
 /// Each hook's body, field by field, in order, for RTMP and HTTP clients.
 #[test]
 fn each_hook_has_the_fields_of_srs() {
-    let hooks = Hookserve(|_| Behaviour::ok());
+    let hooks = HookServer::start(|_| Behaviour::ok());
     let server = start(&hook_settings(&hooks, ALL_HOOKS), &["vhost.publish.hold=0"]);
     let publisher = publish(&(server.rtmp("live/fields") + "?token=a/b&x=%20"), 30);
     let mut player = RtmpPlayer::connect(&(server.rtmp("live/fields") + "?p=1")).expect("play");
@@ -304,7 +304,7 @@ fn bad_hook_servers_cost_their_own_clients_only() {
             _ => Behaviour::ok(),
         }
     };
-    let hooks = Hookserve(rule);
+    let hooks = HookServer::start(rule);
     let settings = hook_settings(&hooks, &["on_publish", "on_play", "on_stop"]);
     let mut server = start(&settings, &["vhost.http_hooks.timeout=2"]);
     let canary = canary(&server, 16.0);
@@ -448,7 +448,7 @@ fn impatient(server: &Server, stream: &str) -> TcpStream {
 #[test]
 fn nothing_is_delivered_before_it_is_decided() {
     let pause = Duration::from_secs(3);
-    let hooks = Hookserve(move |request| {
+    let hooks = HookServer::start(move |request| {
         let (action, stream) = (request.text_of("action"), request.text_of("stream"));
         match (action, stream) {
             ("on_publish", "late" | "never") => {
@@ -504,7 +504,7 @@ fn nothing_is_delivered_before_it_is_decided() {
 /// is not begun.
 #[test]
 fn who_waits_is_bounded_and_may_leave() {
-    let hooks = Hookserve(|request| match request.text_of("action") {
+    let hooks = HookServer::start(|request| match request.text_of("action") {
         "on_publish" => Behaviour::After(Duration::from_secs(3), "0".into()),
         _ => Behaviour::ok(),
     });
@@ -539,7 +539,7 @@ fn who_waits_is_bounded_and_may_leave() {
 #[test]
 fn ends_are_not_lost() {
     let failures = std::sync::atomic::AtomicU32::new(0);
-    let hooks = Hookserve(move |request| {
+    let hooks = HookServer::start(move |request| {
         use std::sync::atomic::Ordering::Relaxed;
         let ends = request.path == "/unpublish" && request.text_of("stream") == "kept";
         if ends && failures.fetch_add(1, Relaxed) < 2 {
@@ -625,7 +625,7 @@ fn tokens_are_the_same_for_every_protocol() {
     const KEY: &str = "a-static-key-of-some-length";
     const SECRET: &str = "a-secret-for-signing-urls";
     const JWT: &str = "0123456789abcdef0123456789abcdef";
-    let jwks = Hookserve(|_| Behaviour::Answer(200, JWKS.into()));
+    let jwks = HookServer::start(|_| Behaviour::Answer(200, JWKS.into()));
     let url = jwks.url("/keys");
     let mut server = serve(&[
         "shards=2",
@@ -805,7 +805,7 @@ fn publishers_without_players_are_closed() {
 /// The heartbeat, and what else is asked of a page.
 #[test]
 fn heartbeat_and_refer() {
-    let hooks = Hookserve(|_| Behaviour::ok());
+    let hooks = HookServer::start(|_| Behaviour::ok());
     let url = format!("heartbeat.url={}", hooks.url("/beat?x=1"));
     let mut server = serve(&[
         "shards=1",
@@ -842,7 +842,7 @@ fn heartbeat_and_refer() {
 /// Row 12 with hooks: publishers race for a name while each of them waits for its verdict.
 #[test]
 fn of_publishers_that_were_all_let_in_one_wins() {
-    let hooks = Hookserve(|_| Behaviour::After(Duration::from_millis(300), "0".into()));
+    let hooks = HookServer::start(|_| Behaviour::After(Duration::from_millis(300), "0".into()));
     let server = start(&hook_settings(&hooks, &["on_publish", "on_unpublish"]), &[]);
     let mut player = RtmpPlayer::connect(&server.rtmp("live/race")).expect("play");
     let racers: Vec<_> = (0..6)
@@ -876,7 +876,7 @@ fn of_publishers_that_were_all_let_in_one_wins() {
 fn reloads_while_clients_come_and_go() {
     const CLIENTS: usize = 6;
     const ROUNDS: usize = 12;
-    let hooks = Hookserve(|_| Behaviour::After(Duration::from_millis(20), "0".into()));
+    let hooks = HookServer::start(|_| Behaviour::After(Duration::from_millis(20), "0".into()));
     let file = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"))
         .join(format!("reloads-{}.toml", std::process::id()));
     let text = |round: usize| {
