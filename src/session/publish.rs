@@ -26,7 +26,11 @@ pub struct Publisher {
     quiet_since: u64,
     /// When it was last seen to have a player, ns.
     played_at: u64,
+    /// When its clocks were last looked at, ns.
+    ticked_at: u64,
 }
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 impl Publisher {
     /// Takes the publisher's place in a stream.
@@ -70,6 +74,7 @@ impl Publisher {
             messages: 0,
             quiet_since: env.now,
             played_at: env.now,
+            ticked_at: env.now,
         })
     }
 
@@ -147,8 +152,14 @@ impl Publisher {
         self.live.open_wanted(&self.stream)
     }
 
+    /// True when [`Publisher::tick`] is due.
+    pub fn wants_tick(&self, now: u64) -> bool {
+        now.saturating_sub(self.ticked_at) >= SECOND_NS
+    }
+
     /// Closes the formats nobody follows, and sees whether the publisher is silent for too long.
     pub fn tick(&mut self, env: &mut Env<'_>) {
+        self.ticked_at = env.now;
         self.live.close_unfollowed(&self.stream);
         // A reload reaches streams that are being published within a second.
         let vhost = env.config.vhost(self.stream.name.vhost());

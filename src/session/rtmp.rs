@@ -28,8 +28,6 @@ pub struct RtmpSession {
     id: SessionId,
     role: Role,
     names: Names,
-    /// When its clocks were last looked at, ns.
-    ticked_at: u64,
     ended: bool,
     /// Why it may play or publish, where that has to be given back or told.
     stay: Option<Box<Stay>>,
@@ -83,7 +81,6 @@ impl RtmpSession {
             id,
             role: Role::Undecided,
             names: Names::default(),
-            ticked_at: now,
             ended: false,
             stay: None,
             known: None,
@@ -94,7 +91,7 @@ impl RtmpSession {
     /// waits as soon as it is decided.
     pub fn wants_tick(&self, now: u64) -> bool {
         match self.role {
-            Role::Publisher(_) => now.saturating_sub(self.ticked_at) >= SECOND_NS,
+            Role::Publisher(ref publisher) => publisher.wants_tick(now),
             Role::Waiting(_) => self.is_decided(),
             _ => false,
         }
@@ -257,7 +254,6 @@ impl RtmpSession {
 
     /// Timeouts, about once a second.
     pub fn tick(&mut self, env: &mut Env<'_>) {
-        self.ticked_at = env.now;
         if let Role::Publisher(publisher) = &mut self.role {
             publisher.tick(env);
         }
@@ -404,8 +400,6 @@ fn declared_tracks(payload: &[u8]) -> (bool, bool) {
     let has = |key: &str| object.is_some_and(|o| o.get(key).is_some());
     (has("audiocodecid"), has("videocodecid"))
 }
-
-const SECOND_NS: u64 = 1_000_000_000;
 
 /// Metadata goes to players rewritten; what cannot be read is dropped, the stream goes on.
 fn take_metadata(publisher: &mut Publisher, env: &Env<'_>, timestamp: u32, payload: &[u8]) {
