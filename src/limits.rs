@@ -89,8 +89,8 @@ pub const FEED_LARGE_BLOCK_MS: i64 = 2_000;
 /// How long a block should last otherwise, ms: the kept GOP is not rounded up by much.
 pub const FEED_SMALL_BLOCK_MS: i64 = 500;
 
-/// Largest block chosen by bit rate, bytes. Larger ones serve single large messages.
-pub const FEED_BLOCK_BYTES_MAX: usize = 256 << 10;
+/// Largest block chosen by bit rate, bytes: the arena's largest. At 4 Mbit/s it lasts two seconds.
+pub const FEED_BLOCK_BYTES_MAX: usize = 1 << 20;
 
 /// Bytes of a block that a message cannot use: its index entries.
 pub const BLOCK_SLACK: usize = 64;

@@ -52,6 +52,9 @@ struct Options {
     /// Send without copying, from the registered log.
     #[arg(long)]
     zero_copy: bool,
+    /// Keep the log in huge pages.
+    #[arg(long)]
+    huge_pages: bool,
     /// RTMP chunk size towards players, bytes.
     #[arg(long, default_value_t = 60_000)]
     chunk_size: u32,
@@ -330,7 +333,7 @@ impl Floor {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let arena = Arena::new(ArenaOptions { limit: 64 << 20, huge_pages: false });
+    let arena = Arena::new(ArenaOptions { limit: 64 << 20, huge_pages: options.huge_pages });
     let arena = arena.expect("64 MiB of address space");
     ringcast::config::raise_open_files();
     let ring = Ring::new(RingOptions { arena: Some(arena.clone()), ..RingOptions::default() });

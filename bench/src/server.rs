@@ -198,6 +198,9 @@ fn floor_args(case: &Case, setup: &Setup, addr: SocketAddr) -> Vec<String> {
     if setup.set.iter().any(|s| s == "zero_copy=on") {
         args.push("--zero-copy".into());
     }
+    if setup.set.iter().any(|s| s == "huge_pages=on") {
+        args.push("--huge-pages".into());
+    }
     args
 }
 

@@ -303,6 +303,11 @@ impl Mirror {
         }
     }
 
+    /// True when there are blocks that newcomers do not need: whether players do has to be asked.
+    pub fn has_old_blocks(&self) -> bool {
+        self.base < self.feed.first()
+    }
+
     /// The block of that number, while it is held here.
     pub fn block(&self, number: u64) -> Option<&Rc<Block>> {
         self.blocks.get(usize::try_from(number.checked_sub(self.base)?).ok()?)

@@ -690,9 +690,10 @@ impl Follow {
 
     /// Lets go of blocks that no player here needs any more.
     pub fn trim(&mut self) {
+        let Some(mirror) = self.mirror.as_mut().filter(|mirror| mirror.has_old_blocks()) else {
+            return;
+        };
         let oldest = self.players.iter().map(Player::needs_block).min().unwrap_or(u64::MAX);
-        if let Some(mirror) = &mut self.mirror {
-            mirror.trim(oldest);
-        }
+        mirror.trim(oldest);
     }
 }

@@ -26,7 +26,7 @@ const SAMPLE_NS_MAX: u64 = 400_000_000;
 /// Completions worth waiting for while messages are gathered anyway.
 pub const GATHER_EVENTS: u32 = 256;
 /// Longest wait for them, ns: what publishers send is noticed later by that much.
-const GATHER_NS_MAX: u64 = 25_000_000;
+const GATHER_NS_MAX: u64 = 40_000_000;
 /// The same while there are no players, ns.
 const GATHER_NS_ALONE: u64 = 10_000_000;
 /// The same while somebody else waits: newcomers, or shards with a window of their own, ns.
@@ -34,10 +34,11 @@ pub const GATHER_NS_BRIEF: u64 = 2_000_000;
 
 /// How long a shard may sleep on after the first completion until there are [`GATHER_EVENTS`], ns:
 /// many small arrivals then cost one turn. `shortest` is the shortest window of the feeds that are
-/// followed here: what arrives within an eighth of it is sent at the same time anyway.
+/// followed here: what arrives within a quarter of it is sent at the same time anyway, for a flush
+/// that is due ends the sleep.
 pub fn gather_ns(shortest: Option<Duration>) -> u64 {
     match shortest {
-        Some(window) => (window.as_nanos() as u64 / 8).min(GATHER_NS_MAX),
+        Some(window) => (window.as_nanos() as u64 / 4).min(GATHER_NS_MAX),
         None => GATHER_NS_ALONE,
     }
 }
@@ -150,8 +151,8 @@ mod tests {
     #[test]
     fn completions_are_gathered_for_a_part_of_the_window() {
         assert_eq!(gather_ns(Some(Duration::ZERO)), 0);
-        assert_eq!(gather_ns(Some(Duration::from_millis(8))), 1_000_000);
-        assert_eq!(gather_ns(Some(Duration::from_millis(100))), 12_500_000);
+        assert_eq!(gather_ns(Some(Duration::from_millis(8))), 2_000_000);
+        assert_eq!(gather_ns(Some(Duration::from_millis(100))), 25_000_000);
         assert_eq!(gather_ns(Some(Duration::from_secs(10))), GATHER_NS_MAX);
         assert_eq!(gather_ns(None), GATHER_NS_ALONE);
     }

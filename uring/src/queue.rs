@@ -60,6 +60,8 @@ pub(crate) struct Queue {
     broken: Option<io::Error>,
     /// Completions to sleep for, and how long (microseconds) before one is enough.
     gather: (u32, u32),
+    /// Completions that will come and need not wake anybody while others are gathered.
+    expected: u32,
     pub(crate) enters: u64,
     pub(crate) completions: u64,
     pub(crate) overflows: u64,
@@ -74,6 +76,7 @@ impl Queue {
             pending: VecDeque::with_capacity(256),
             broken: None,
             gather: (1, 0),
+            expected: 0,
             enters: 0,
             completions: 0,
             overflows: 0,
@@ -92,8 +95,12 @@ impl Queue {
             self.gather = (1, 0);
             return;
         }
-        // A queue that is full before the wait is over would make it wait for nothing.
-        self.gather = (completions.min(self.ring.params().cq_entries() / 2), time);
+        self.gather = (completions, time);
+    }
+
+    /// So many completions are on their way that are no reason to end a gathering sleep.
+    pub(crate) fn expect(&mut self, completions: u32) {
+        self.expected = completions;
     }
 
     /// Queues an operation for the next [`Queue::enter`].
@@ -131,6 +138,10 @@ impl Queue {
         };
         let timespec;
         let (mut want, mut min_wait_us) = self.gather;
+        if min_wait_us > 0 {
+            // A queue that is full before the wait is over would make it wait for nothing.
+            want = (want + self.expected).min(self.ring.params().cq_entries() / 2);
+        }
         let mut argument =
             WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: 0, timespec: 0 };
         match wait {

@@ -53,6 +53,8 @@ pub struct Ring {
     links: Links,
     doors: Doors,
     holds: Holds,
+    /// Zero-copy sends that are done and whose memory the kernel still holds.
+    unnotified: u32,
     pool: Pool,
     pipes: Pipes,
     slabs: Slabs,
@@ -294,6 +296,8 @@ impl Driver for Ring {
                 Some(due) if due <= now => Wait::No,
                 Some(due) => Wait::AtMost(Duration::from_nanos(due - now)),
             };
+            // Notifications come one by one and are never urgent: whoever gathers waits for all.
+            self.queue.expect(self.unnotified);
             self.queue.enter(wait)?;
             self.reap(first, events)?;
             now = clock();

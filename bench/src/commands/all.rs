@@ -63,7 +63,7 @@ const STEPS: &[Step] = &[
         round: 70.0,
     },
     Step { command: "shards", once: 0.0, round: 30.0 },
-    Step { command: "storm", once: 0.0, round: 24.0 },
+    Step { command: "storm", once: 0.0, round: 28.0 },
     Step { command: "ingest", once: 0.0, round: 42.0 },
     Step { command: "memory", once: 32.0, round: 0.0 },
     Step { command: "zero-copy", once: 0.0, round: 125.0 },

@@ -32,6 +32,9 @@ pub struct Options {
     /// What takes the media: drop does so untouched; reflect makes the kernel copy it.
     #[arg(long, value_enum, default_values_t = [Sink::Drop])]
     sink: Vec<Sink>,
+    /// Keep the media in huge pages, of which 256 are reserved for the time of the run.
+    #[arg(long)]
+    huge_pages: bool,
     /// Rounds.
     #[arg(long, default_value_t = 3)]
     rounds: u32,
@@ -49,11 +52,35 @@ const SETTLE: Duration = Duration::from_secs(3);
 const TURNS: [(Kind, &str); 4] =
     [(Kind::Floor, "off"), (Kind::Floor, "on"), (Kind::Ringcast, "off"), (Kind::Ringcast, "auto")];
 
+/// Pages of 2 MiB that the kernel holds ready; given back on drop.
+#[derive(Debug)]
+struct HugePages {
+    before: String,
+}
+
+impl HugePages {
+    const FILE: &str = "/proc/sys/vm/nr_hugepages";
+
+    fn reserve() -> Result<HugePages, Error> {
+        let failed = Error::during("reserving huge pages");
+        let before = std::fs::read_to_string(Self::FILE).map_err(&failed)?;
+        std::fs::write(Self::FILE, "256").map_err(&failed)?;
+        Ok(HugePages { before })
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::FILE, &self.before);
+    }
+}
+
 /// Measures floor and server with zero-copy and without, in turns.
 pub fn run(options: &Options) -> Result<Value, Error> {
     let head = super::head("zero-copy");
     let scratch = Scratch::new().map_err(Error::during("a folder for logs"))?;
     sink::install_compilers();
+    let _reserved = options.huge_pages.then(HugePages::reserve).transpose()?;
     let mut rows = Vec::new();
     for &sink in &options.sink {
         let programs = Programs::compile(sink, &scratch)?;
@@ -61,7 +88,11 @@ pub fn run(options: &Options) -> Result<Value, Error> {
             rows.push(row(options, sink, window, &programs, &scratch)?);
         }
     }
-    Ok(super::with(head, json!({"players": options.players, "kbps": options.kbps, "rows": rows})))
+    Ok(super::with(
+        head,
+        json!({"players": options.players, "kbps": options.kbps,
+        "huge_pages": options.huge_pages, "rows": rows}),
+    ))
 }
 
 fn row(
@@ -118,10 +149,16 @@ fn turn(
 ) -> Result<(f64, Option<String>), Error> {
     let mut route = Route::new()?;
     let case = Case::rtmp(options.players, options.kbps, Window::Fixed(window));
+    let huge = if options.huge_pages { "on" } else { "off" };
     let set = match kind {
-        // The floor's switch is a word.
-        Kind::Floor => vec![format!("zero_copy={policy}")],
-        _ => vec![format!("zero_copy=\"{policy}\""), "log.level=\"info\"".into()],
+        // The floor's switches are words.
+        Kind::Floor => vec![format!("zero_copy={policy}"), format!("huge_pages={huge}")],
+        _ => vec![
+            format!("zero_copy=\"{policy}\""),
+            format!("huge_pages=\"{huge}\""),
+            "media_memory=\"256MiB\"".into(),
+            "log.level=\"info\"".into(),
+        ],
     };
     let setup = Setup {
         set,

@@ -150,6 +150,7 @@ impl Ring {
         if cqueue::notif(flags) {
             let copied = result as u32 & COPIED != 0;
             self.stats.zero_copy_copied += u64::from(copied);
+            self.unnotified = self.unnotified.saturating_sub(1);
             self.release(token.slot);
             // The connection may be gone since; then there is nobody to tell.
             if let Some(link) = self.links.get_mut(conn) {
@@ -167,6 +168,7 @@ impl Ring {
         link.ops -= 1;
         link.send = Sending::Idle;
         link.notifications += u32::from(notified);
+        self.unnotified += u32::from(notified);
         if !link.closing && matches!(-result, libc::ENOMEM | libc::ENOBUFS | libc::EOPNOTSUPP) {
             // The same bytes again, by copy. The hold stays: its notification is still to come.
             link.ops += 1;

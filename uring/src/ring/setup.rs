@@ -90,6 +90,7 @@ impl Ring {
             links: Links::default(),
             doors: Doors::new(),
             holds: Holds::default(),
+            unnotified: 0,
             pool: Pool::default(),
             pipes: Pipes::default(),
             slabs: Slabs::new(options.arena, options.zero_copy, vectored),
