@@ -24,7 +24,7 @@ about() {
     kernel) echo "kernel behaviour that the code relies on" ;;
     e2e) echo "the real binary with ffmpeg, ffprobe and Chromium" ;;
     fuzz) echo "short run of every fuzz target" ;;
-    bench) echo "every bench with small inputs" ;;
+    bench) echo "every bench with small inputs, and a small comparison" ;;
     docs) echo "documentation, its warnings are errors, and its examples" ;;
     *) return 1 ;;
   esac
@@ -132,6 +132,9 @@ run_bench() {
     # program is called as it was built: `cargo run` takes no --workspace, and without that it
     # would build half of the tree with other features.
     cargo build --locked --workspace --quiet --profile "$profile" --all-targets || return 1
+    # The comparison as a whole, small: that it runs, not what it says.
+    timeout 120 "$target/$profile/compare" --no-build --here --without nginx --players 20 \
+      --kbps 600 --windows 0 --protocols rtmp,flv --rounds 1 --seconds 1 || return 1
     timeout 60 "$target/$profile/compare" --no-build instructions ||
       echo "instructions were not counted"
   else
