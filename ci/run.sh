@@ -45,6 +45,9 @@ profile=ci
 export CARGO_TERM_COLOR=never CARGO_INCREMENTAL=0 RUST_BACKTRACE=1
 export RINGCAST_SIM_SEEDS=${RINGCAST_SIM_SEEDS:-200}
 target=${CARGO_TARGET_DIR:-target}
+# Absolute, because the tests run in another folder.
+programs=$(realpath -m "$target")/schemathesis/bin
+export RINGCAST_SCHEMATHESIS=${RINGCAST_SCHEMATHESIS:-$programs/schemathesis}
 logs=$target/ci-logs
 
 # Every cargo call names the whole workspace, so that features are unified the same way and nothing
@@ -68,12 +71,14 @@ test_folder() {
 run_tools() {
   local need=() wish command package
   for wish in cc:build-essential ffmpeg:ffmpeg ffprobe:ffmpeg chromium:chromium \
-    chromedriver:chromium-driver python3:python3 git:git valgrind:valgrind; do
+    chromedriver:chromium-driver python3:python3 git:git openssl:openssl \
+    valgrind:valgrind; do
     command=${wish%%:*} package=${wish##*:}
     command -v "$command" >/dev/null || need+=("$package")
   done
   # Without any font Chromium draws empty text.
   compgen -G '/usr/share/fonts/*/*' >/dev/null || need+=(fonts-dejavu-core)
+  python3 -c 'import ensurepip' 2>/dev/null || need+=(python3-venv)
   for command in cargo rustc; do
     command -v "$command" >/dev/null || { echo "error: $command is not installed"; return 1; }
   done
@@ -87,10 +92,20 @@ run_tools() {
     "${root[@]}" apt-get update -qq || return 1
     "${root[@]}" apt-get install -y -qq --no-install-recommends "${need[@]}" || return 1
   fi
+  schemathesis_tool
   rustc --version
   ffmpeg -version | head -n 1
   chromium --version 2>/dev/null
   uname -r
+}
+
+# The program that compares the API with its description, in a folder of its own. Without a network
+# the test that wants it says so and passes.
+schemathesis_tool() {
+  local folder=$target/schemathesis
+  [ -x "$folder/bin/schemathesis" ] && return 0
+  python3 -m venv "$folder" && "$folder/bin/pip" install --quiet schemathesis==4.32.5 ||
+    echo "schemathesis could not be installed; its test will be skipped"
 }
 
 run_fmt() { cargo fmt --all --check; }

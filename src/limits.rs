@@ -312,3 +312,23 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of one message from a WebSocket player; a longer one is closed with 1009.
 pub const WS_PLAYER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+// The HTTP API.
+
+/// Connections of the API and the exporter at a time; one more is closed.
+pub const API_CONNECTIONS_MAX: usize = 2_048;
+/// The same from one address.
+pub const API_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+/// Bytes of a request's body; a longer one is answered with 413. No route reads one.
+pub const API_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Streams or clients in one answer; a larger `count` is cut to this, `start` leads on.
+pub const API_PAGE_MAX: usize = 10_000;
+/// Events that are kept for readers who come back; who was away for longer is told how many are
+/// missing.
+pub const EVENTS_KEPT: usize = 4_096;
+/// Readers of events at a time; one more is answered with 503.
+pub const EVENT_STREAMS_MAX: usize = 128;
+/// Connections that shards hand to the API and that wait for it; one more is closed.
+pub const HANDED_OVER_WAITING: usize = 256;
+/// Streams that alerts are kept for; further ones are watched once others have ended.
+pub const ALERT_STREAMS_MAX: usize = 10_000;

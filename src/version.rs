@@ -1,7 +1,7 @@
 //! Name, version and identity of this process, as peers see them.
 
 use std::hash::{BuildHasher, RandomState};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -32,13 +32,20 @@ static IDS: LazyLock<(String, String)> = LazyLock::new(|| {
 
 /// Id of the server.
 pub fn server_id() -> &'static str {
-    &IDS.0
+    SERVER_ID.get().map_or(&IDS.0, String::as_str)
 }
 
 /// Id of this run of it.
 pub fn service_id() -> &'static str {
     &IDS.1
 }
+
+/// Sets the id of the server, once, before anybody asks. Without, it is another with each run.
+pub fn set_server_id(id: String) {
+    let _ = SERVER_ID.set(id);
+}
+
+static SERVER_ID: OnceLock<String> = OnceLock::new();
 
 /// Id of a vhost (by its name) or a stream (by its whole name) in the API and in hooks, in SRS's
 /// form. It follows from the name and the server's id, so it is known before the stream is there.
@@ -56,7 +63,7 @@ pub fn id_of(name: &str) -> String {
 
 /// The answer of `/api/v1/versions`, the same on every port that has it.
 pub fn versions_json() -> String {
-    let (server, service) = &*IDS;
+    let (server, service) = (server_id(), service_id());
     let pid = std::process::id();
     let mut parts = VERSION.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
     let mut next = || parts.next().unwrap_or(0);
@@ -66,4 +73,19 @@ pub fn versions_json() -> String {
          \"data\":{{\"major\":{major},\"minor\":{minor},\"revision\":{revision},\
          \"version\":\"{VERSION}\"}}}}\n"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_follow_from_names() {
+        let id = id_of("a.com/live/s");
+        assert_eq!(id, id_of("a.com/live/s"));
+        assert_ne!(id, id_of("a.com/live/t"));
+        let (front, digits) = id.split_at(4);
+        assert_eq!((front, digits.len()), ("vid-", 7));
+        assert!(digits.bytes().all(|digit| ID_DIGITS.contains(&digit)));
+    }
 }

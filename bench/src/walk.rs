@@ -46,6 +46,7 @@ impl Walk {
             gate: Arc::default(),
             admission: Arc::default(),
             quiet: Arc::default(),
+            host: None,
             post: Post::new(1),
         };
         let (listeners, events) = accepted(&[1, players]);

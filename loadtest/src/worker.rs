@@ -309,6 +309,7 @@ impl<D: Driver> Worker<D> {
             Event::Accepted { .. }
             | Event::AcceptFailed { .. }
             | Event::Released { .. }
+            | Event::HandedOver { .. }
             | Event::Woken => {}
         }
     }

@@ -6,6 +6,9 @@ use crate::limits::JWT_SECRET_BYTES_MIN;
 /// Largest chunk size that old clients are known to cope with, in bytes.
 const CHUNK_SIZE_USUAL: u32 = 65_536;
 
+/// Longest `server_id`.
+const SERVER_ID_BYTES_MAX: usize = 64;
+
 /// Finds settings that do not fit together.
 pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
     for line in overlaps(config) {
@@ -23,11 +26,20 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
                 .into(),
         ));
     }
+    let id = &config.server_id;
+    if id.len() > SERVER_ID_BYTES_MAX || !id.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    {
+        errors.push(ConfigError::Together(format!(
+            "server_id {id:?} may have letters, digits and hyphens only, at most \
+             {SERVER_ID_BYTES_MAX}"
+        )));
+    }
     let auth = &config.http_api.auth;
-    if auth.enabled && (auth.username.is_empty() || auth.password.is_empty()) {
+    let named = !auth.username.is_empty() && !auth.password.is_empty();
+    if auth.enabled && !named && auth.token.is_empty() {
         errors.push(ConfigError::Together(
-            "http_api.auth.enabled needs http_api.auth.username and http_api.auth.password; set \
-             both, there is no default secret"
+            "http_api.auth.enabled needs http_api.auth.username and http_api.auth.password, or \
+             http_api.auth.token; there is no default secret"
                 .into(),
         ));
     }
@@ -133,7 +145,12 @@ fn overlaps(config: &Config) -> Vec<String> {
     };
     add("listen", true, &config.listen);
     add("http_server.listen", config.http_server.enabled, &config.http_server.listen);
-    add("http_api.listen", config.http_api.enabled, &config.http_api.listen);
+    // The same value means one port for both.
+    let own = config.http_api.enabled && !config.shares_http_port();
+    add("http_api.listen", own, &config.http_api.listen);
+    let https = config.http_api.enabled && config.http_api.https.enabled;
+    add("http_api.https.listen", https, &config.http_api.https.listen);
+    add("exporter.listen", config.exporter.enabled, &config.exporter.listen);
     let mut lines = Vec::new();
     for (i, (name, addr)) in all.iter().enumerate() {
         for (other, with) in &all[..i] {

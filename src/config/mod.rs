@@ -31,11 +31,21 @@ pub use machine::{Memory, fit_connections, raise_open_files};
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Heartbeat, HttpApi, HttpApiAuth, HttpHooks, HttpRemux, HttpServer,
-    Limits, Log, Play, Publish, Refer, SECTIONS, Security, Token, Vhost,
+    CircuitBreaker, Config, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps, HttpApiRaw,
+    HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS, Security, Token,
+    Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};
+
+impl Config {
+    /// True when the API is served on the port of HTTP streaming.
+    pub fn shares_http_port(&self) -> bool {
+        self.http_api.enabled
+            && self.http_server.enabled
+            && self.http_api.listen == self.http_server.listen
+    }
+}
 
 /// The merged-write rule of a vhost's players, with `min_latency` taken into account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,6 +43,8 @@ settings! {
         circuit_breaker: CircuitBreaker,
         /// Reports of this server to another one.
         heartbeat: Heartbeat,
+        /// Metrics for Prometheus.
+        exporter: Exporter,
         /// What holds for vhosts that say nothing else; read it through [`Config::vhost`].
         vhost: Vhost,
         /// The vhosts that have a name of their own.
@@ -51,6 +53,11 @@ settings! {
         /// RTMP addresses. A bare port means all addresses, IPv6 and IPv4.
         listen: Vec<ListenAddr> = r#"["1935"]"#, Kind::Listen,
             ["SRS_LISTEN", "SRS_RTMP_LISTEN"], Restart;
+        ---
+        /// The name of this server in the API and in metrics: letters, digits, hyphens. Empty
+        /// means one that follows from the machine and its RTMP addresses, the same after a
+        /// restart.
+        server_id: String = r#""""#, Kind::Text, ["SRS_SERVER_ID"], Restart;
         ---
         /// Shards: threads that each drive a ring and serve connections. 0 means one per core.
         shards: u16 = "0", int(0, limits::SHARDS_MAX as u32, "threads"),
@@ -161,17 +168,21 @@ settings! {
 
     /// The HTTP API.
     HttpApi at [http_api] {
-        /// HTTP Basic authentication of the API.
+        /// Who may use the API.
         auth: HttpApiAuth,
+        /// The API over HTTPS.
+        https: HttpApiHttps,
+        /// What may be done to the server.
+        raw_api: HttpApiRaw,
         ---
         /// Serve the API. With `-e` the default is false, as in SRS.
         enabled: bool = "true", PREFER_FALSE, ["SRS_HTTP_API_ENABLED"], Restart;
         ---
-        /// Addresses.
+        /// Addresses. The same as `http_server.listen` means one port for both.
         listen: Vec<ListenAddr> = r#"["1985"]"#, Kind::Listen, ["SRS_HTTP_API_LISTEN"], Restart;
     }
 
-    /// HTTP Basic authentication of the API.
+    /// Who may use the API: a name and a password (HTTP Basic), or a token (Bearer).
     HttpApiAuth at [http_api.auth] {
         ---
         /// Ask for a name and a password below `/api/`.
@@ -182,6 +193,57 @@ settings! {
         ---
         /// The password. There is no default one: with `enabled` it has to be set.
         password: String = r#""""#, Kind::Text, ["SRS_HTTP_API_AUTH_PASSWORD"], Live;
+        ---
+        /// A token that is as good as name and password (Authorization: Bearer). Empty means none;
+        /// set, it protects the API also where `enabled` is false.
+        token: String = r#""""#, Kind::Text, ["RINGCAST_HTTP_API_AUTH_TOKEN"], Live;
+    }
+
+    /// The API over HTTPS.
+    HttpApiHttps at [http_api.https] {
+        ---
+        /// Serve the API over HTTPS, too.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_API_HTTPS_ENABLED"], Restart;
+        ---
+        /// Addresses.
+        listen: Vec<ListenAddr> = r#"["1990"]"#, Kind::Listen,
+            ["SRS_HTTP_API_HTTPS_LISTEN"], Restart;
+        ---
+        /// The private key, a PEM file.
+        key: PathBuf = r#""./conf/server.key""#, Kind::Path,
+            ["SRS_HTTP_API_HTTPS_KEY"], Restart;
+        ---
+        /// The certificate with its chain, a PEM file.
+        cert: PathBuf = r#""./conf/server.crt""#, Kind::Path,
+            ["SRS_HTTP_API_HTTPS_CERT"], Restart;
+    }
+
+    /// What may be done to the server over the API, at /api/v1/raw.
+    HttpApiRaw at [http_api.raw_api] {
+        ---
+        /// Answer there at all.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_API_RAW_API_ENABLED"], Live;
+        ---
+        /// Allow rpc=reload: the configuration is read anew.
+        allow_reload: bool = "false", PREFER_FALSE,
+            ["SRS_HTTP_API_RAW_API_ALLOW_RELOAD"], Live;
+    }
+
+    /// Metrics for Prometheus.
+    Exporter at [exporter] {
+        ---
+        /// Serve /metrics, on a port of its own and on the API's.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_EXPORTER_ENABLED"], Restart;
+        ---
+        /// Addresses of that port.
+        listen: Vec<ListenAddr> = r#"["9972"]"#, Kind::Listen,
+            ["SRS_EXPORTER_LISTEN"], Restart;
+        ---
+        /// A label of srs_build_info; empty means none.
+        label: String = r#""""#, Kind::Text, ["SRS_EXPORTER_LABEL"], Live;
+        ---
+        /// A tag of srs_build_info; empty means none.
+        tag: String = r#""""#, Kind::Text, ["SRS_EXPORTER_TAG"], Live;
     }
 
     /// What is left out under load, in SRS's levels. The load is that of the busiest shard, in

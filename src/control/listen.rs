@@ -12,6 +12,8 @@ use crate::config::{Config, DEFAULT_VHOST, ListenAddr};
 use crate::limits;
 use crate::shard::Service;
 
+use super::api::server::Door;
+use super::api::{self, Port};
 use super::serve::{ServeError, shard_count};
 
 /// Every socket of the server.
@@ -19,8 +21,8 @@ use super::serve::{ServeError, shard_count};
 pub struct Listeners {
     /// By shard: its sockets with what is spoken there.
     pub shards: Vec<Vec<(OwnedFd, Service)>>,
-    /// The API's.
-    pub api: Vec<TcpListener>,
+    /// The API's and the exporter's.
+    pub doors: Vec<Door>,
     /// Where the shards listen, for people.
     pub addresses: Vec<(SocketAddr, Service)>,
 }
@@ -39,7 +41,7 @@ impl Listeners {
         let mut inherited = inherited(uring::take_inherited())?;
         let mut out = Listeners {
             shards: (0..shards).map(|_| Vec::new()).collect(),
-            api: Vec::new(),
+            doors: Vec::new(),
             addresses: Vec::new(),
         };
         let options = listen_options(config);
@@ -59,22 +61,47 @@ impl Listeners {
                 }
             }
         }
-        let api: &[ListenAddr] =
-            if config.http_api.enabled { &config.http_api.listen } else { &[] };
-        for listen in api {
-            let handed = take(&mut inherited, listen);
-            if handed.is_empty() {
-                out.api.push(bind_api(listen)?);
-            }
-            out.api.extend(handed.into_iter().map(|(_, socket)| TcpListener::from(socket)));
-        }
-        for listener in &out.api {
-            listener.set_nonblocking(true).map_err(|why| ServeError::System("sockets", why))?;
-        }
+        out.bind_doors(config, &mut inherited)?;
         match inherited.first() {
             Some((addr, _)) => Err(ServeError::Inherited(*addr)),
             None => Ok(out),
         }
+    }
+
+    /// The ports of the API. Where it shares one with HTTP streaming it needs none of its own.
+    fn bind_doors(
+        &mut self,
+        config: &Config,
+        inherited: &mut Vec<(SocketAddr, OwnedFd)>,
+    ) -> Result<(), ServeError> {
+        let (api, exporter) = (&config.http_api, &config.exporter);
+        let https = api.enabled && api.https.enabled;
+        let files = [
+            (api.https.cert.as_path(), "http_api.https.cert"),
+            (api.https.key.as_path(), "http_api.https.key"),
+        ];
+        let tls = https.then(|| api::acceptor(files[0], files[1])).transpose()?;
+        let own = api.enabled && !config.shares_http_port();
+        for (setting, enabled, list, port, tls) in [
+            ("http_api.listen", own, &api.listen, Port::Api, None),
+            ("http_api.https.listen", https, &api.https.listen, Port::Api, tls),
+            ("exporter.listen", exporter.enabled, &exporter.listen, Port::Exporter, None),
+        ] {
+            for listen in list.iter().filter(|_| enabled) {
+                let handed = take(inherited, listen);
+                let mut sockets: Vec<_> =
+                    handed.into_iter().map(|(_, socket)| TcpListener::from(socket)).collect();
+                if sockets.is_empty() {
+                    sockets.push(bind_door(listen, setting)?);
+                }
+                for listener in sockets {
+                    let failed = |why| ServeError::System("sockets", why);
+                    listener.set_nonblocking(true).map_err(failed)?;
+                    self.doors.push(Door { port, listener, tls: tls.clone() });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn bind_for_shards(
@@ -150,7 +177,7 @@ fn take(
     inherited.extract_if(.., |(addr, _)| fits(*addr)).collect()
 }
 
-fn bind_api(listen: &ListenAddr) -> Result<TcpListener, ServeError> {
+fn bind_door(listen: &ListenAddr, setting: &'static str) -> Result<TcpListener, ServeError> {
     // The standard library makes a bare port one socket for both families where it can.
     let mut result = Err((SocketAddr::from(([0, 0, 0, 0], 0)), io::ErrorKind::NotFound.into()));
     for addr in listen.candidates() {
@@ -159,7 +186,7 @@ fn bind_api(listen: &ListenAddr) -> Result<TcpListener, ServeError> {
             break;
         }
     }
-    result.map_err(|(addr, why)| listen_error(addr, "http_api.listen", why))
+    result.map_err(|(addr, why)| listen_error(addr, setting, why))
 }
 
 /// Finds addresses that another process has, before they are bound in a way that would share them.
@@ -219,7 +246,7 @@ mod tests {
         assert_eq!(bound.shards.len(), 3);
         assert!(bound.shards.iter().all(|sockets| sockets.len() == 1));
         assert_eq!(bound.addresses, [(free, Service::Rtmp)]);
-        assert_eq!(bound.api.len(), 1);
+        assert_eq!(bound.doors.len(), 1);
         // A second server is told, although the sockets could be shared.
         let again = Listeners::bind_for(&config(&free.to_string()), 1).unwrap_err().to_string();
         assert!(again.contains("another program has it"), "{again}");

@@ -1,15 +1,32 @@
 //! Reload: by signal, by the API, by a changed file; the same for all of them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{ConfigErrors, Current, Reloaded};
 use crate::log::LogHandle;
 use crate::shard::{Letter, Post};
 use crate::systemd;
 
+/// How the last reload went, for who has started it without waiting.
+#[derive(Clone, Debug, Default)]
+pub struct LastReload {
+    /// How many there were.
+    pub number: u64,
+    /// What was wrong; empty when nothing was.
+    pub error: String,
+}
+
+impl LastReload {
+    fn note(&mut self, result: &Result<Reloaded, ConfigErrors>) {
+        self.number += 1;
+        self.error = result.as_ref().err().map(ToString::to_string).unwrap_or_default();
+    }
+}
+
 /// Exchanges the configuration and tells everybody who keeps parts of it.
 #[derive(Clone, Debug)]
 pub struct Reloader<W> {
+    last: Arc<Mutex<LastReload>>,
     current: Arc<Current>,
     post: Post<W>,
     log: LogHandle,
@@ -18,7 +35,13 @@ pub struct Reloader<W> {
 impl<W: uring::Wake> Reloader<W> {
     /// For these shards and this log.
     pub fn new(current: Arc<Current>, post: Post<W>, log: LogHandle) -> Reloader<W> {
-        Reloader { current, post, log }
+        Reloader { last: Arc::default(), current, post, log }
+    }
+
+    /// How the last reload went.
+    pub fn last(&self) -> MutexGuard<'_, LastReload> {
+        // Plain data; a panic leaves it as it was.
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reads the configuration anew; `cause` says in the log who wants it. Connections go on. It
@@ -28,9 +51,10 @@ impl<W: uring::Wake> Reloader<W> {
     /// What is wrong with the new configuration, each of it logged. Nothing has changed.
     pub fn reload(&self, cause: &str) -> Result<Reloaded, ConfigErrors> {
         systemd::notify(systemd::State::Reloading);
-        let outcome = self.current.reload();
+        let result = self.current.reload();
         systemd::notify(systemd::State::Ready);
-        let reloaded = match outcome {
+        self.last().note(&result);
+        let reloaded = match result {
             Ok(reloaded) => reloaded,
             Err(errors) => {
                 for line in errors.to_string().lines() {

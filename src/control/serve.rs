@@ -6,22 +6,25 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
+use sha2::{Digest as _, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use uring::{Arena, ArenaOptions, Driver, Ring, RingOptions, ZeroCopy};
 
-use crate::config::{self, Config, Current, Switch, Vhost};
+use crate::config::{self, Config, Current, ListenAddr, Switch, Vhost};
 use crate::hub::Counters;
 use crate::limits;
 use crate::log::LogHandle;
 use crate::remux::{Clients, Registry};
 use crate::session::admission::{Admission, has_publish_rule};
 use crate::shard::gate::Gate;
-use crate::shard::{Clocks, Letter, Post, Service, Shard, Shared};
+use crate::shard::{Clocks, Guest, Host, Letter, Post, Service, Shard, Shared};
 use crate::systemd;
 
+use super::api::server::{self, Guests};
+use super::api::{Api, TlsError};
 use super::client::HttpClient;
 use super::hooks::stats::HookStats;
 use super::hooks::{self, Hooks};
@@ -30,7 +33,7 @@ use super::load::{self, Load};
 use super::pulse::{FileWatch, Pulse};
 use super::reload::Reloader;
 use super::summary::Summary;
-use super::{api, heartbeat};
+use super::{heartbeat, wall_ms};
 
 /// Why serving could not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +70,9 @@ pub enum ServeError {
         /// What the kernel said.
         why: io::Error,
     },
+    /// HTTPS cannot be served.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Something else of the system.
     #[error("{0}: {1}")]
     System(&'static str, io::Error),
@@ -106,6 +112,11 @@ impl Handle {
     pub fn all_counters(&self) -> impl Iterator<Item = &Counters> {
         self.counters.iter().map(|c| &**c).chain([&*self.own])
     }
+
+    /// The configuration in force now. Hold it for as long as one thing is handled.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load()
+    }
 }
 
 /// Serves until a signal says otherwise. `ready` is called when every listener accepts.
@@ -120,11 +131,14 @@ pub fn serve(
 ) -> Result<(), ServeError> {
     let config = current.load();
     uring::probe()?;
-    let Listeners { shards: sockets, api, addresses } = listeners;
+    let Listeners { shards: sockets, doors, addresses } = listeners;
+    if let Some(id) = server_id(&config) {
+        crate::version::set_server_id(id);
+    }
     let arena = arena(&config)?;
     let shards = sockets.len();
     let post = Post::new(shards);
-    let handle = Handle {
+    let handle = Arc::new(Handle {
         post: post.clone(),
         streams: Arc::new(Registry::default()),
         arena: arena.clone(),
@@ -136,7 +150,8 @@ pub fn serve(
         hook_stats: Arc::default(),
         config: current.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone()),
-    };
+    });
+    let (guests, mut handed) = tokio::sync::mpsc::channel(limits::HANDED_OVER_WAITING);
     let shared = Shared {
         config: config.clone(),
         current,
@@ -146,6 +161,12 @@ pub fn serve(
         gate: handle.gate.clone(),
         admission: handle.admission.clone(),
         quiet: Arc::default(),
+        // Without room the connection is closed: the API has more of them than it takes anyway.
+        host: config.shares_http_port().then(|| {
+            Host::new(move |guest| {
+                let _ = guests.try_send(guest);
+            })
+        }),
         post,
     };
     let (started, starts) = mpsc::channel();
@@ -185,9 +206,20 @@ pub fn serve(
     say_who_may_publish(&config);
     ready(&handle);
     tokio_uring::start(async {
-        for listener in api {
-            tokio::task::spawn(api::serve(listener, handle.config.clone()));
+        let api = Arc::new(Api::new(handle.clone()));
+        let guests = Arc::new(Guests::default());
+        let watching = api.clone();
+        tokio::task::spawn(async move { watching.watch().await });
+        for door in doors {
+            tokio::task::spawn(server::serve(door, api.clone(), guests.clone()));
         }
+        tokio::task::spawn(async move {
+            while let Some(Guest { socket, peer, read }) = handed.recv().await {
+                let (api, guests) = (api.clone(), guests.clone());
+                let stream = std::net::TcpStream::from(socket);
+                tokio::task::spawn(server::take_over(stream, peer, read, api, guests));
+            }
+        });
         let client = Rc::new(HttpClient::default());
         let hooks = Hooks::new(hook_parts(&handle, client.clone()));
         tokio_uring::spawn(hooks.clone().run());
@@ -238,7 +270,7 @@ type Ended = (usize, Result<(), ServeError>);
 
 /// Waits for signals and for the shards to end.
 async fn watch(
-    handle: Handle,
+    handle: Arc<Handle>,
     mut ends: tokio::sync::mpsc::Receiver<Ended>,
     log: LogHandle,
 ) -> Result<(), ServeError> {
@@ -406,6 +438,21 @@ fn run_shard(
     }
 }
 
+/// The id of this server: as configured, or one that a restart does not change.
+fn server_id(config: &Config) -> Option<String> {
+    if !config.server_id.is_empty() {
+        return Some(config.server_id.clone());
+    }
+    let machine = std::fs::read_to_string("/etc/machine-id").ok()?;
+    let listen: Vec<String> = config.listen.iter().map(ListenAddr::to_string).collect();
+    // The machine's id is not for strangers, so it goes through a hash (machine-id(5)).
+    let text = format!("ringcast server id {} {}", machine.trim(), listen.join(" "));
+    let digest = Sha256::digest(text.as_bytes());
+    let digit =
+        |byte: &u8| char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[*byte as usize % 36]);
+    Some(format!("vid-{}", digest.iter().take(7).map(digit).collect::<String>()))
+}
+
 fn arena(config: &Config) -> Result<Arena, ServeError> {
     let bytes = config.media_memory.bytes(config::Memory::read());
     let huge_pages = config.huge_pages != Switch::Off;
@@ -446,10 +493,6 @@ fn describe(addresses: &[(SocketAddr, Service)]) -> String {
     } else {
         format!("RTMP on {rtmp}, HTTP on {http}")
     }
-}
-
-fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }
 
 fn thread_cpu_ns() -> u64 {

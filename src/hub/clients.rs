@@ -170,18 +170,20 @@ pub struct Client<W> {
     skips: AtomicU32,
     /// Low bits of the bytes in and out when they were last looked at.
     sampled: [AtomicU32; 2],
-    /// Rates in and out, 1/16 kbit/s; written by the sampler alone.
+    /// Rates in and out, 1/16 kbit/s, or [`NOT_SAMPLED`]; written by the sampler alone.
     kbps: [AtomicU32; 2],
-    /// Place in its table.
+    /// Index of its connection, and place in its table.
     slot: u32,
     /// An IPv4 address in its IPv6 form.
     ip: Ipv6Addr,
     port: u16,
     /// What it does.
     pub kind: ClientKind,
-    /// The sampler has seen it.
-    is_sampled: AtomicBool,
+    shard: u8,
 }
+
+/// The sampler has not seen the client yet.
+const NOT_SAMPLED: u32 = u32::MAX;
 
 impl<W> Client<W> {
     /// Its address.
@@ -192,6 +194,11 @@ impl<W> Client<W> {
     /// Its address and port.
     pub fn peer(&self) -> SocketAddr {
         SocketAddr::new(self.ip(), self.port)
+    }
+
+    /// The shard that serves it, and the index of its connection there.
+    pub fn place(&self) -> (usize, usize) {
+        (usize::from(self.shard), self.slot as usize)
     }
 
     /// Bytes received from it so far.
@@ -250,7 +257,7 @@ impl<W> Client<W> {
     /// Rates in and out, kbit/s: a mean over about 30 s that weighs the newest most, or over the
     /// client's life at `now_ms` while that is short.
     pub fn kbps(&self, now_ms: i64) -> [u32; 2] {
-        if self.is_sampled.load(Relaxed) {
+        if self.is_sampled() {
             return [0, 1].map(|index| (self.kbps[index].load(Relaxed) + 8) / 16);
         }
         let ms = u64::try_from(now_ms - self.opened_ms).unwrap_or(0).max(1_000);
@@ -260,7 +267,7 @@ impl<W> Client<W> {
     /// For the sampler, who looks at `now_ms` since the epoch, `elapsed_ms` after the last time.
     pub fn sample(&self, now_ms: i64, elapsed_ms: u64) {
         let lifelong = self.kbps(now_ms);
-        let is_first = !self.is_sampled.load(Relaxed);
+        let is_first = !self.is_sampled();
         for (index, bytes) in [self.bytes_in(), self.bytes_out()].into_iter().enumerate() {
             let before = self.sampled[index].swap(bytes as u32, Relaxed);
             let new = u64::from((bytes as u32).wrapping_sub(before));
@@ -268,12 +275,14 @@ impl<W> Client<W> {
             let weight = elapsed_ms.clamp(1, RATE_WINDOW_MS);
             let mean = u64::from(self.kbps[index].load(Relaxed)) * (RATE_WINDOW_MS - weight);
             let mean = (mean + rate * weight + RATE_WINDOW_MS / 2) / RATE_WINDOW_MS;
-            self.kbps[index].store(
-                if is_first { lifelong[index].saturating_mul(16) } else { mean as u32 },
-                Relaxed,
-            );
+            let lifelong = u64::from(lifelong[index]) * 16;
+            let new = if is_first { lifelong } else { mean };
+            self.kbps[index].store(new.min(u64::from(NOT_SAMPLED - 1)) as u32, Relaxed);
         }
-        self.is_sampled.store(true, Relaxed);
+    }
+
+    fn is_sampled(&self) -> bool {
+        self.kbps[0].load(Relaxed) != NOT_SAMPLED
     }
 }
 
@@ -343,8 +352,9 @@ pub struct Clients<W> {
 
 #[derive(Debug)]
 struct Table<W> {
+    /// By index of the connection.
     slots: Vec<Option<Arc<Client<W>>>>,
-    free: Vec<u32>,
+    used: usize,
     /// The last few distinct URLs.
     urls: [Weak<Urls>; URLS_SHARED],
     next_url: usize,
@@ -368,7 +378,7 @@ impl<W> Clients<W> {
     pub fn new(shards: usize) -> Clients<W> {
         let table = || Table {
             slots: Vec::new(),
-            free: Vec::new(),
+            used: 0,
             urls: std::array::from_fn(|_| Weak::new()),
             next_url: 0,
         };
@@ -383,12 +393,18 @@ impl<W> Clients<W> {
         }
     }
 
-    /// For a shard: a session begins to publish or play, at `now_ms` since the epoch.
-    pub fn join(&self, shard: usize, new: NewClient<W>, now_ms: i64) -> Arc<Client<W>> {
+    /// For a shard: the session of a connection begins to publish or play, at `now_ms` since the
+    /// epoch. It does one thing at a time, so its index is its place.
+    pub fn join(
+        &self,
+        (shard, index): (usize, usize),
+        new: NewClient<W>,
+        now_ms: i64,
+    ) -> Arc<Client<W>> {
         let client = {
             let mut table = self.table(shard);
             let urls = table.share(new.urls);
-            let slot = table.free.pop().unwrap_or(table.slots.len() as u32);
+            new.stream.note_urls(&urls);
             let client = Arc::new(Client {
                 id: new.id,
                 stream: new.stream,
@@ -399,20 +415,21 @@ impl<W> Clients<W> {
                 cursor_ms: AtomicU32::new(0),
                 skips: AtomicU32::new(0),
                 sampled: Default::default(),
-                kbps: Default::default(),
-                slot,
+                kbps: [NOT_SAMPLED; 2].map(AtomicU32::new),
+                slot: index as u32,
+                shard: shard as u8,
                 ip: match new.peer.ip() {
                     IpAddr::V4(ip) => ip.to_ipv6_mapped(),
                     IpAddr::V6(ip) => ip,
                 },
                 port: new.peer.port(),
                 kind: new.kind,
-                is_sampled: AtomicBool::new(false),
             });
-            if slot as usize == table.slots.len() {
-                table.slots.push(None);
+            if table.slots.len() <= index {
+                table.slots.resize(index + 1, None);
             }
-            table.slots[slot as usize] = Some(client.clone());
+            let before = table.slots[index].replace(client.clone());
+            table.used += usize::from(before.is_none());
             client
         };
         self.now.fetch_add(1, Relaxed);
@@ -424,16 +441,15 @@ impl<W> Clients<W> {
     }
 
     /// For a shard: the client of [`Clients::join`] ends, at `now_ms` since the epoch.
-    pub fn leave(&self, shard: usize, client: &Arc<Client<W>>, reason: Reason, now_ms: i64) {
+    pub fn leave(&self, client: &Arc<Client<W>>, reason: Reason, now_ms: i64) {
         {
-            let mut table = self.table(shard);
-            if let Some(slot) = table.slots.get_mut(client.slot as usize)
-                && slot.take().is_some()
-            {
-                table.free.push(client.slot);
+            let mut table = self.table(usize::from(client.shard));
+            let slot = table.slots.get_mut(client.slot as usize);
+            if slot.and_then(|slot| slot.take_if(|there| Arc::ptr_eq(there, client))).is_some() {
+                table.used -= 1;
             }
-            if table.free.len() == table.slots.len() {
-                (table.slots, table.free) = (Vec::new(), Vec::new());
+            if table.used == 0 {
+                table.slots = Vec::new();
             }
         }
         self.now.fetch_sub(1, Relaxed);
@@ -589,7 +605,10 @@ mod tests {
         let clients = Clients::new(2);
         clients.listen();
         let all: Vec<_> = (0..1_000)
-            .map(|n| clients.join(n as usize % 2, new(&registry, n, "rtmp://h/live"), 1_000))
+            .map(|n| {
+                let place = (n as usize % 2, n as usize / 2);
+                clients.join(place, new(&registry, n, "rtmp://h/live"), 1_000)
+            })
             .collect();
         assert_eq!((clients.len(), clients.joined(), clients.failed()), (1_000, 1_000, 0));
         let ids = |page: Vec<Arc<Client<()>>>| -> Vec<SessionId> {
@@ -611,7 +630,7 @@ mod tests {
         assert_eq!(clients.find(SessionId::from_bits(77)).unwrap().peer(), all[77].peer());
         for (n, client) in all.iter().enumerate() {
             let reason = if n == 5 { Reason::Malformed } else { Reason::PeerClosed };
-            clients.leave(n % 2, client, reason, 2_000);
+            clients.leave(client, reason, 2_000);
         }
         assert_eq!((clients.len(), clients.joined(), clients.failed()), (0, 1_000, 1));
         assert!(clients.find(SessionId::from_bits(77)).is_none());
@@ -627,22 +646,23 @@ mod tests {
     }
 
     #[test]
-    fn a_freed_place_is_used_again() {
+    fn a_place_is_used_again() {
         let registry = Registry::default();
         let clients = Clients::new(1);
-        let a = clients.join(0, new(&registry, 1, "a"), 0);
-        let b = clients.join(0, new(&registry, 2, "b"), 0);
-        clients.leave(0, &a, Reason::PeerClosed, 0);
-        let c = clients.join(0, new(&registry, 3, "c"), 0);
-        assert_eq!((a.slot, b.slot, c.slot), (0, 1, 0));
-        assert_eq!(clients.page(0, 9).len(), 2);
+        let a = clients.join((0, 0), new(&registry, 1, "a"), 0);
+        let b = clients.join((0, 7), new(&registry, 2, "b"), 0);
+        assert_eq!((a.place(), b.place()), ((0, 0), (0, 7)));
+        clients.leave(&a, Reason::PeerClosed, 0);
+        let c = clients.join((0, 0), new(&registry, 3, "c"), 0);
+        let ids: Vec<_> = clients.page(0, 9).iter().map(|client| client.id).collect();
+        assert_eq!(ids, [c.id, b.id]);
     }
 
     #[test]
     fn nobody_listens_and_nothing_is_kept() {
         let registry = Registry::default();
         let clients = Clients::new(1);
-        let client = clients.join(0, new(&registry, 1, "a"), 0);
+        let client = clients.join((0, 0), new(&registry, 1, "a"), 0);
         assert!(clients.next_event().is_none());
         clients.listen();
         for _ in 0..CLIENT_EVENTS_WAITING + 3 {
@@ -656,7 +676,7 @@ mod tests {
     fn rates_follow_the_bytes() {
         let registry = Registry::default();
         let clients = Clients::new(1);
-        let client = clients.join(0, new(&registry, 1, "a"), 1_000);
+        let client = clients.join((0, 0), new(&registry, 1, "a"), 1_000);
         // Young: the mean over its life, 4,000 bytes in 2 s.
         assert_eq!(client.kbps(3_000), [12, 16]);
         client.sample(3_000, 10_000);

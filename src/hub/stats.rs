@@ -181,10 +181,44 @@ impl Reason {
     }
 }
 
+/// How often something took how long, in few buckets.
+#[derive(Debug, Default)]
+pub struct Waits {
+    buckets: [AtomicU64; WAIT_BOUNDS_US.len() + 1],
+    sum_us: AtomicU64,
+}
+
+/// Upper bounds of the buckets, microseconds; what is longer is in one more.
+const WAIT_BOUNDS_US: [u64; 10] =
+    [100, 1_000, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000];
+
+impl Waits {
+    /// Counts one. There is one writer, so these are plain stores.
+    pub fn count(&self, us: u64) {
+        let at = WAIT_BOUNDS_US.partition_point(|bound| *bound < us);
+        let add = |to: &AtomicU64, value| to.store(to.load(Relaxed) + value, Relaxed);
+        add(&self.buckets[at], 1);
+        add(&self.sum_us, us);
+    }
+
+    /// The upper bound of each bucket (none for the last) and what is in it.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> + '_ {
+        let bounds = WAIT_BOUNDS_US.iter().copied().map(Some).chain([None]);
+        bounds.zip(self.buckets.iter().map(|count| count.load(Relaxed)))
+    }
+
+    /// All of them together, microseconds.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us.load(Relaxed)
+    }
+}
+
 /// A set of counters; each shard has one.
 #[derive(Debug)]
 pub struct Counters {
     reasons: Vec<AtomicU64>,
+    /// How long feeds with news waited for their merged-write window.
+    pub window_waits: Waits,
     /// Connections accepted.
     pub accepted: AtomicU64,
     /// Connections open now.
@@ -213,6 +247,7 @@ impl Default for Counters {
     fn default() -> Self {
         Counters {
             reasons: Reason::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
+            window_waits: Waits::default(),
             accepted: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             players: AtomicU64::new(0),
@@ -257,5 +292,22 @@ impl Counters {
     /// Takes from one of the gauges.
     pub fn sub(counter: &AtomicU64, value: u64) {
         counter.fetch_sub(value, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_fall_into_their_buckets() {
+        let waits = Waits::default();
+        for us in [0, 100, 101, 350_000, 2_000_000] {
+            waits.count(us);
+        }
+        let filled: Vec<_> = waits.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(filled, [(Some(100), 2), (Some(1_000), 1), (Some(500_000), 1), (None, 1)]);
+        assert_eq!(waits.sum_us(), 2_350_201);
+        assert_eq!(waits.buckets().count(), 11);
     }
 }

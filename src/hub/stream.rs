@@ -5,10 +5,11 @@
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, fence};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 
+use super::clients::Urls;
 use super::feed::{Feed, Format};
 use super::stats::Reason;
 use crate::media::name::StreamName;
@@ -141,6 +142,7 @@ pub struct Stream<W> {
     tracks: ArcSwapOption<Tracks>,
     /// RTMP chunk size, bytes; 0: not settled.
     chunk_size: AtomicU32,
+    first_urls: OnceLock<Arc<Urls>>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -160,6 +162,7 @@ impl<W> Stream<W> {
             players: AtomicU32::new(0),
             tracks: ArcSwapOption::empty(),
             chunk_size: AtomicU32::new(0),
+            first_urls: OnceLock::new(),
         }
     }
 
@@ -207,6 +210,21 @@ impl<W> Stream<W> {
     pub fn is_active(&self) -> bool {
         let place = self.place();
         place.holder.is_some() || place.parked.is_some()
+    }
+
+    /// Session of the publisher.
+    pub fn holder(&self) -> Option<String> {
+        self.place().holder.clone()
+    }
+
+    /// What the first client called the app, for the API.
+    pub fn tc_url(&self) -> Option<String> {
+        self.first_urls.get().map(|urls| urls.tc_url().to_owned())
+    }
+
+    /// Notes what a client said of itself; the first one counts.
+    pub(super) fn note_urls(&self, urls: &Arc<Urls>) {
+        self.first_urls.get_or_init(|| urls.clone());
     }
 
     /// True when a publisher is there.

@@ -73,12 +73,51 @@ pub struct Live {
     video_track: Option<VideoTrack>,
     audio_track: Option<AudioTrack>,
     tracks_changed: bool,
+    noted: Noted,
     /// Goes up whenever metadata or a sequence header changes.
     headers: u32,
     /// When the last publisher left, ns.
     left_at: u64,
     /// Looks in a row at which a format had no follower.
     unused: [u32; Format::COUNT],
+}
+
+/// What tells whether players will have trouble with a stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Noted {
+    /// Pictures whose presentation time differs from their decoding time: B-frames.
+    pub reordered: u64,
+    /// Stream time between the last two keyframes, ms; 0 before there are two.
+    pub gop_ms: i64,
+    /// Stream time of the last keyframe, ms.
+    pub keyframe_ms: Option<i64>,
+    /// Stream time of the last picture, ms.
+    pub video_ms: i64,
+    /// Stream time of the last audio frame, ms.
+    pub audio_ms: i64,
+    /// Timestamps that lay before the one before them, of the same track.
+    pub backward: u64,
+    /// The last timestamp of audio and of video, as received.
+    wire: [Option<u32>; 2],
+}
+
+impl Noted {
+    fn frame(&mut self, flags: Flags, wire_time: u32, time: i64) {
+        let video = flags.has(Flags::VIDEO);
+        let before = self.wire[usize::from(video)].replace(wire_time);
+        self.backward +=
+            u64::from(before.is_some_and(|before| wire_time.wrapping_sub(before) > u32::MAX / 2));
+        if !video {
+            self.audio_ms = time;
+            return;
+        }
+        self.video_ms = time;
+        if flags.has(Flags::KEYFRAME)
+            && let Some(before) = self.keyframe_ms.replace(time)
+        {
+            self.gop_ms = time - before;
+        }
+    }
 }
 
 /// Audio and video, yes or no.
@@ -109,6 +148,7 @@ impl Live {
             video_track: None,
             audio_track: None,
             tracks_changed: false,
+            noted: Noted::default(),
             headers: 0,
             left_at: 0,
             unused: [0; Format::COUNT],
@@ -132,6 +172,7 @@ impl Live {
     pub fn resume(&mut self, now: u64) {
         self.timeline.reconnect(now.saturating_sub(self.left_at) / 1_000_000);
         self.pickers = Default::default();
+        self.noted.wire = [None; 2];
         self.need_keyframe = self.seen.video;
     }
 
@@ -200,6 +241,11 @@ impl Live {
             video_track: self.video_track.clone(),
             audio_track: self.audio_track.clone(),
         })
+    }
+
+    /// What was noted so far.
+    pub fn noted(&self) -> &Noted {
+        &self.noted
     }
 
     /// onMetaData, rewritten for players.
@@ -272,6 +318,7 @@ impl Live {
                     return Ok(Outcome::Dropped(Reason::MessageDroppedUntilKeyframe));
                 }
                 self.need_keyframe = false;
+                self.noted.reordered += u64::from(tag.composition_ms != 0);
                 let flags =
                     if tag.keyframe { Flags::VIDEO | Flags::KEYFRAME } else { Flags::VIDEO };
                 Ok(self.write_frame(flags, wire_time, payload, tag.keyframe))
@@ -353,6 +400,7 @@ impl Live {
 
     fn write_frame(&mut self, flags: Flags, wire_time: u32, payload: &[u8], join: bool) -> Outcome {
         let mapped = self.timeline.map(wire_time);
+        self.noted.frame(flags, wire_time, mapped.dts);
         let join = join || self.first_time.is_none();
         let first = *self.first_time.get_or_insert(mapped.dts);
         let track = if flags.has(Flags::VIDEO) { Flags::VIDEO } else { Flags::AUDIO };
@@ -712,5 +760,22 @@ mod tests {
         let refused = rig.live.write(Kind::Video, 0, &[0x22, 0, 0]).unwrap_err();
         assert_eq!(refused.to_string(), "Sorenson H.263 video is not supported");
         assert_eq!(rig.video(0, &[]), Outcome::Dropped(Reason::MessageDroppedMalformed));
+    }
+
+    #[test]
+    fn what_players_will_have_trouble_with_is_noted() {
+        let mut noted = Noted::default();
+        let (video, audio) = (Flags::VIDEO, Flags::AUDIO);
+        noted.frame(video | Flags::KEYFRAME, 1_000, 1_000);
+        noted.frame(audio, 990, 1_000);
+        noted.frame(video, 1_040, 1_040);
+        assert_eq!((noted.gop_ms, noted.keyframe_ms, noted.backward), (0, Some(1_000), 0));
+        // Each track has its own order; a wrap is no step back.
+        noted.frame(audio, 980, 1_040);
+        noted.frame(video | Flags::KEYFRAME, 3_000, 3_000);
+        assert_eq!((noted.gop_ms, noted.video_ms, noted.backward), (2_000, 3_000, 1));
+        noted.frame(video, u32::MAX, 3_001);
+        noted.frame(video, 5, 3_007);
+        assert_eq!((noted.audio_ms, noted.backward), (1_040, 2));
     }
 }

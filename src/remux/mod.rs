@@ -6,7 +6,7 @@ pub mod live;
 pub mod rebase;
 pub mod rtmp;
 
-pub use live::{Live, LiveOptions, Outcome, Refused};
+pub use live::{Live, LiveOptions, Noted, Outcome, Refused};
 
 /// A stream as this server has it: written by [`Live`].
 pub type Stream = crate::hub::Stream<Box<Live>>;

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use crate::config::{Action, TimeJitter};
 use crate::hub::{ClientKind, Format, Reason, Urls};
-use crate::limits::{HTTP_HEAD_BYTES_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX};
+use crate::limits::{
+    HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX,
+};
 use crate::media::name::StreamName;
 use crate::page;
 use crate::proto::http::{self, Method, Request, ResponseHead};
@@ -41,6 +43,8 @@ enum State {
     Playing,
     /// Playing over a WebSocket.
     WebSocket(Box<ws::Reader>),
+    /// The connection is to go to the API; bytes are kept for it.
+    Leaving,
     /// Nothing more is read.
     Over,
 }
@@ -56,8 +60,18 @@ impl HttpSession {
         match self.state {
             State::WebSocket(_) => "ws-flv",
             State::Playing => "http-flv",
-            State::Requests | State::Waiting(_) | State::Over => "http",
+            State::Requests | State::Waiting(_) | State::Leaving | State::Over => "http",
         }
+    }
+
+    /// True when the connection is to go to the API.
+    pub fn is_leaving(&self) -> bool {
+        matches!(self.state, State::Leaving)
+    }
+
+    /// The bytes that the API is to read.
+    pub fn take_unanswered(&mut self) -> Bytes {
+        Bytes::from(std::mem::take(&mut self.head))
     }
 
     /// True once after a request was answered and the connection waits for the next.
@@ -77,6 +91,10 @@ impl HttpSession {
                     env.wishes.push(Wish::Close(Closing::new(Reason::OverLimit)));
                 }
             }
+            State::Leaving if self.head.len() + data.len() > SESSION_INPUT_MAX => {
+                self.over(env, Reason::OverLimit);
+            }
+            State::Leaving => self.head.extend_from_slice(data),
             State::Playing | State::Over => {}
         }
     }
@@ -122,6 +140,10 @@ impl HttpSession {
         while matches!(self.state, State::Requests) && out.len() <= SESSION_OUTPUT_MAX {
             match http::parse_request(&self.head) {
                 Ok(None) => return,
+                Ok(Some((request, _))) if is_for_api(env, &request) => {
+                    self.state = State::Leaving;
+                    return;
+                }
                 Ok(Some((request, consumed))) => {
                     self.head.drain(..consumed);
                     self.request(out, env, request);
@@ -414,6 +436,13 @@ fn urls(request: &Request, name: &StreamName) -> Urls {
         false => format!("?{}", request.query),
     };
     Urls::new(&tc_url, page_url, "", &param)
+}
+
+/// Whether a request on the shared port is for the API. SRS: `/` and all else is HTTP streaming's.
+fn is_for_api(env: &Env<'_>, request: &Request) -> bool {
+    let path = request.path.as_str();
+    let api = path == "/api" || path == "/metrics" || path.starts_with("/api/");
+    api && env.config.shares_http_port()
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";

@@ -290,6 +290,19 @@ impl Session {
         }
     }
 
+    /// True when the connection is to go to somebody else, once its replies are sent.
+    pub fn is_leaving(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(http) if http.is_leaving())
+    }
+
+    /// What was received and is for somebody else.
+    pub fn take_unanswered(&mut self) -> Bytes {
+        match &mut self.protocol {
+            Protocol::Http(http) => http.take_unanswered(),
+            Protocol::Rtmp(_) => Bytes::new(),
+        }
+    }
+
     /// Sets or clears the time by which something must have happened.
     pub fn expect_by(&mut self, deadline: Option<(u64, Reason)>) {
         match deadline {

@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::config::Vhost;
 use crate::hub::feed::GopLimits;
+use crate::hub::stream::Health;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
 use crate::media::Kind;
-use crate::remux::{Client, Live, LiveOptions, Outcome, Stream};
+use crate::proto::amf0;
+use crate::remux::{Client, Live, LiveOptions, Noted, Outcome, Stream};
 
 use super::{Closing, Env, Publish, Wish};
 
@@ -135,6 +137,7 @@ impl Publisher {
             }
             Err(refused) => return Err(Closing::because(Reason::CodecUnsupported, refused)),
         }
+        note(&self.stream.stats.health, self.live.noted());
         if let Some(tracks) = self.live.tracks_if_changed() {
             self.stream.set_tracks(tracks);
         }
@@ -144,6 +147,9 @@ impl Publisher {
     /// onMetaData, already rewritten for players.
     pub fn metadata(&mut self, timestamp: u32, payload: Vec<u8>, declared: (bool, bool)) {
         self.messages += 1;
+        let (kbps, fps) = stated_rates(&payload);
+        self.stream.stats.health.stated_kbps.store(kbps, Relaxed);
+        self.stream.stats.health.stated_fps.store(fps, Relaxed);
         self.live.write_metadata(timestamp, payload, declared);
     }
 
@@ -208,4 +214,28 @@ fn gop_limits(vhost: &Vhost) -> GopLimits {
         messages: vhost.play.gop_cache_max_frames,
         bytes: vhost.play.gop_cache_max_bytes,
     }
+}
+
+fn note(health: &Health, noted: &Noted) {
+    health.reordered.store(noted.reordered, Relaxed);
+    health.gop_ms.store(u32::try_from(noted.gop_ms).unwrap_or(0), Relaxed);
+    health.keyframe_ms.store(noted.keyframe_ms.unwrap_or(0), Relaxed);
+    health.video_ms.store(noted.video_ms, Relaxed);
+    health.audio_ms.store(noted.audio_ms, Relaxed);
+    health.backward.store(noted.backward, Relaxed);
+}
+
+/// Bit rate in kbit/s and frame rate in thousandths that the metadata states; 0 where it does not.
+fn stated_rates(payload: &[u8]) -> (u32, u32) {
+    let mut reader = amf0::Reader::new(payload);
+    let object = reader.string().ok().and_then(|_| reader.value().ok());
+    let object = object.as_ref().and_then(amf0::Value::as_object);
+    let number = |key: &str| {
+        let value = object.and_then(|object| object.get(key)?.as_number());
+        value.filter(|value| *value > 0.0).unwrap_or(0.0)
+    };
+    // A conversion to an integer is cut at its ends.
+    let kbps = (number("videodatarate") + number("audiodatarate")).round() as u32;
+    let stated_video = number("videodatarate") > 0.0;
+    (if stated_video { kbps } else { 0 }, (number("framerate") * 1000.0).round() as u32)
 }

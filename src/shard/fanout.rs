@@ -30,6 +30,8 @@ pub struct Follow {
     pub players: Vec<Player>,
     /// In the shard's list of follows with news.
     pub touched: bool,
+    /// When it became so, ns.
+    pub touched_at: u64,
     /// When the players were last given what there was, ns.
     pub flushed_at: u64,
     /// Up to where.
@@ -647,6 +649,7 @@ impl Follow {
             mirror: None,
             players: Vec::new(),
             touched: false,
+            touched_at: 0,
             flushed_at: 0,
             flushed: Position::default(),
             sent_bytes: 0,

@@ -4,14 +4,13 @@
 //! full therefore loses nothing: the shard is told that it missed something and looks at all it
 //! follows and publishes.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, OnceLock};
 
 use crossbeam::queue::ArrayQueue;
 use uring::{Conn, Wake};
 
-use crate::hub::StreamId;
+use crate::hub::{SessionId, StreamId};
 use crate::limits;
 
 /// What a shard can be told.
@@ -23,14 +22,35 @@ pub enum Letter {
     Wanted(StreamId),
     /// The verdict about a session that waits is there; with a full mailbox its tick finds it.
     Decided(Conn),
-    /// Close what this peer has open.
-    Kick(SocketAddr),
+    /// Close connections, by an operator's wish.
+    Kick(Kick),
     /// The configuration has been exchanged.
     Reloaded,
     /// Accept no more connections; end when the last one is gone.
     Drain,
     /// Close everything and end.
     Stop,
+}
+
+/// Which connections an operator wants closed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kick {
+    /// The one of a session.
+    Session {
+        /// Index of its connection.
+        index: usize,
+        /// Its id: the connection may be another's by now.
+        id: SessionId,
+    },
+    /// Those that publish or play a stream.
+    Stream {
+        /// The stream.
+        stream: StreamId,
+        /// Its publisher.
+        publishers: bool,
+        /// Its players.
+        players: bool,
+    },
 }
 
 /// Where one shard gets its letters.

@@ -6,6 +6,7 @@
 
 pub mod fanout;
 pub mod gate;
+pub mod host;
 pub mod letter;
 pub mod lobby;
 pub mod pace;
@@ -14,6 +15,7 @@ pub mod run;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 use uring::{Arena, Conn, Driver, Event, Listener};
@@ -30,7 +32,8 @@ use crate::session::{Closing, Env, Play, Protocol, Publish, Session, SessionId, 
 
 use fanout::{Follow, Player, Pump, Pumped};
 use gate::Gate;
-pub use letter::{Letter, Mailbox, Post};
+pub use host::{Guest, Host};
+pub use letter::{Kick, Letter, Mailbox, Post};
 use lobby::{Lobby, Wanted};
 use pace::Pace;
 use route::Routes;
@@ -63,6 +66,8 @@ pub struct Shared<W> {
     pub admission: Arc<Admission>,
     /// Which lines about peers' faults are written.
     pub quiet: Arc<Quiet>,
+    /// Who takes connections that are not for a shard, where somebody does.
+    pub host: Option<Host>,
     /// Letters.
     pub post: Post<W>,
 }
@@ -78,6 +83,7 @@ impl<W: Clone> Clone for Shared<W> {
             gate: self.gate.clone(),
             admission: self.admission.clone(),
             quiet: self.quiet.clone(),
+            host: self.host.clone(),
             post: self.post.clone(),
         }
     }
@@ -380,11 +386,11 @@ impl<D: Driver> Shard<D> {
             bytes_in: session.bytes_in,
             bytes_out: session.bytes_out,
         };
-        Some(self.shared.clients.join(self.index, new, wall_ms))
+        Some(self.shared.clients.join((self.index, conn.index()), new, wall_ms))
     }
 
     fn leave(&self, client: &Arc<Client>, reason: Reason) {
-        self.shared.clients.leave(self.index, client, reason, (self.clocks.wall_ms)());
+        self.shared.clients.leave(client, reason, (self.clocks.wall_ms)());
     }
 
     /// Brings the record of a session that has received something up to date.
@@ -579,6 +585,22 @@ impl<D: Driver> Shard<D> {
             self.driver.send(conn, uring::Payload::Bytes(bytes), uring::SendMode::Copy);
         } else if let Some(reason) = session.finish {
             self.close(conn, &Closing::new(reason));
+        } else if session.is_leaving() {
+            match self.shared.host {
+                Some(_) => self.driver.hand_over(conn),
+                None => self.close(conn, &Closing::new(Reason::Unsupported)),
+            }
+        }
+    }
+
+    /// A connection that is not for a shard has left the driver.
+    fn handed_over(&mut self, conn: Conn, socket: OwnedFd) {
+        let Some(mut session) = self.take_session(conn) else { return };
+        self.shared.gate.leave(session.peer.ip());
+        self.open_sessions -= 1;
+        Counters::sub(&self.counters.connections, 1);
+        if let Some(host) = &self.shared.host {
+            host.take(Guest { socket, peer: session.peer, read: session.take_unanswered() });
         }
     }
 

@@ -14,7 +14,7 @@ use crate::session::Closing;
 use super::fanout::Follow;
 use super::lobby::Wanted;
 use super::pace::{GATHER_EVENTS, GATHER_NS_BRIEF, gather_ns};
-use super::{Letter, Link, Shard};
+use super::{Kick, Letter, Link, Shard};
 
 /// Time between two ticks (timeouts, housekeeping), ns.
 const TICK_NS: u64 = 250_000_000;
@@ -225,6 +225,7 @@ impl<D: Driver> Shard<D> {
                 }
                 self.close(conn, &closing);
             }
+            Event::HandedOver { conn, socket } => self.handed_over(conn, socket),
             Event::Closed { .. } => self.closing -= 1,
             Event::Woken => {}
             // This shard discards nothing and connects nowhere yet.
@@ -267,7 +268,7 @@ impl<D: Driver> Shard<D> {
                 Letter::Touched(id) => self.mark_due(id),
                 Letter::Wanted(id) => self.open_wanted(id),
                 Letter::Decided(conn) => self.with_session(conn, |s, env| s.decided(env)),
-                Letter::Kick(peer) => self.kick(peer),
+                Letter::Kick(kick) => self.kick(&kick),
                 Letter::Reloaded => self.take_configuration(),
                 Letter::Drain => self.drain(),
                 Letter::Stop => self.stop(),
@@ -299,6 +300,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn mark_follow_due(&mut self, index: u32) {
+        let now = self.driver.now();
         // Blocks are taken up at once, however long the window: the feed keeps few of them.
         if let Some(mirror) = self.follows[index as usize].as_mut().and_then(|f| f.mirror.as_mut())
         {
@@ -308,13 +310,27 @@ impl<D: Driver> Shard<D> {
             && !follow.touched
         {
             follow.touched = true;
+            follow.touched_at = now;
             self.due.push(index);
         }
     }
 
-    fn kick(&mut self, peer: std::net::SocketAddr) {
-        let conns: Vec<Conn> =
-            self.sessions.iter().flatten().filter(|s| s.peer == peer).map(|s| s.conn).collect();
+    fn kick(&mut self, kick: &Kick) {
+        let conns: Vec<Conn> = match *kick {
+            Kick::Session { index, id } => {
+                let session = self.sessions.get(index).and_then(Option::as_ref);
+                session.filter(|session| session.id == id).map(|s| s.conn).into_iter().collect()
+            }
+            Kick::Stream { stream, publishers, players } => {
+                let publisher = self.publishing.get(&stream).filter(|_| publishers);
+                let mut conns: Vec<Conn> = publisher.iter().map(|(conn, _)| *conn).collect();
+                let follows = self.follows.iter().flatten().filter(|f| f.stream.id == stream);
+                if players {
+                    conns.extend(follows.flat_map(|f| f.players.iter().map(|p| p.conn)));
+                }
+                conns
+            }
+        };
         for conn in conns {
             self.close(conn, &Closing::new(Reason::Kicked));
         }
@@ -400,6 +416,7 @@ impl<D: Driver> Shard<D> {
     fn flush(&mut self, index: u32, now: u64) {
         let Some(follow) = self.follows[index as usize].as_mut() else { return };
         follow.touched = false;
+        self.counters.window_waits.count(now.saturating_sub(follow.touched_at) / 1_000);
         follow.flushed_at = now;
         follow.note_sent();
         if !follow.take_up_feed(self.index) {

@@ -79,6 +79,7 @@ impl Server {
             gate: Arc::new(Gate::default()),
             admission: Arc::default(),
             quiet: Arc::default(),
+            host: None,
             post: post.clone(),
         };
         let clocks = Clocks { wall_ms: || 1_700_000_000_000, thread_cpu_ns: || CPU_NS.get() };

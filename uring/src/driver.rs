@@ -238,6 +238,13 @@ pub enum Event {
         /// The kernel's usage report: true when it copied after all.
         copied: bool,
     },
+    /// A connection given to [`Driver::hand_over`] is the owner's now, and gone from the driver.
+    HandedOver {
+        /// The connection.
+        conn: Conn,
+        /// Its socket.
+        socket: OwnedFd,
+    },
     /// A connection given to [`Driver::close`] is gone.
     Closed {
         /// The connection.
@@ -338,6 +345,16 @@ pub trait Driver {
 
     /// An empty gather from the driver's pool.
     fn take_gather(&mut self) -> Box<Gather>;
+
+    /// Gives a connection's socket up, for somebody who is no driver. No send may be in flight.
+    /// What is armed is ended first; bytes that come until then are still reported, then
+    /// `Event::HandedOver` comes last. Idempotent; a `close` before that overrides it.
+    ///
+    /// # Panics
+    /// In drivers that have no sockets, such as the simulator.
+    fn hand_over(&mut self, conn: Conn) {
+        panic!("bug of the owner: {conn:?} has no socket to hand over");
+    }
 
     /// Terminates the connection; see the module text. Idempotent.
     fn close(&mut self, conn: Conn);

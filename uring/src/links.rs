@@ -20,6 +20,8 @@ pub(crate) struct Link {
     pub(crate) notifications: u32,
     /// `close` was called: no event but `Closed` any more.
     pub(crate) closing: bool,
+    /// `hand_over` was called: the socket goes to the owner once nothing is in flight.
+    pub(crate) leaving: bool,
     /// Zero-copy does not work on this socket.
     pub(crate) copy_only: bool,
     pub(crate) receive: Receive,
@@ -171,6 +173,7 @@ impl Link {
             ops: 0,
             notifications: 0,
             closing: false,
+            leaving: false,
             copy_only: false,
             receive: Receive::default(),
             send: Sending::Idle,

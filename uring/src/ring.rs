@@ -138,7 +138,9 @@ impl Ring {
     fn report_ready(&mut self, events: &mut Vec<Event>) {
         for event in self.ready.drain(..) {
             match &event {
-                Event::Closed { conn } => self.links.reported(*conn),
+                Event::Closed { conn } | Event::HandedOver { conn, .. } => {
+                    self.links.reported(*conn);
+                }
                 Event::Sent { conn, .. } if self.links.open(*conn).is_none() => continue,
                 _ => {}
             }
@@ -276,6 +278,10 @@ impl Driver for Ring {
 
     fn take_gather(&mut self) -> Box<Gather> {
         self.pool.take_gather()
+    }
+
+    fn hand_over(&mut self, conn: Conn) {
+        self.hand_over_conn(conn);
     }
 
     fn close(&mut self, conn: Conn) {

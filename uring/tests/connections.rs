@@ -33,6 +33,61 @@ fn bytes_go_both_ways() {
 }
 
 #[test]
+fn a_connection_is_handed_over_with_nothing_lost() {
+    let mut bench = Bench::new();
+    for round in 0..20_u32 {
+        let (conn, mut peer) = bench.pair();
+        // Armed or not, with bytes on the way or not.
+        if round % 2 == 0 {
+            bench.ring.receive(conn);
+            bench.turn(Duration::from_millis(1));
+        }
+        let sent: Vec<u8> = (0..round * 700).map(|n| n as u8).collect();
+        let (first, second) = sent.split_at(sent.len() / 2);
+        peer.write_all(first).expect("connected");
+        bench.ring.hand_over(conn);
+        bench.ring.hand_over(conn);
+        peer.write_all(second).expect("connected");
+        let socket = bench.until("handed over", |event| match event {
+            Event::HandedOver { conn: other, socket } if *other == conn => {
+                Some(socket.try_clone().expect("a descriptor"))
+            }
+            _ => None,
+        });
+        // What the driver has read, then what it has left.
+        let mut got = Vec::new();
+        bench.events.retain(|event| match event {
+            Event::Received { conn: other, data } if *other == conn => {
+                got.extend_from_slice(data);
+                false
+            }
+            _ => true,
+        });
+        let mut stream = TcpStream::from(socket);
+        stream.set_nonblocking(false).expect("a socket");
+        let mut rest = vec![0; sent.len() - got.len()];
+        stream.read_exact(&mut rest).expect("the rest");
+        got.append(&mut rest);
+        assert_eq!(got, sent, "round {round}");
+        stream.write_all(b"hello").expect("still connected");
+        assert_eq!(read_exactly(&mut peer, 5), b"hello");
+        // Whoever still asks the driver about it is not heard.
+        bench.ring.receive(conn);
+        bench.ring.close(conn);
+        bench.turn(Duration::from_millis(1));
+        assert!(bench.events.is_empty(), "{:?}", bench.events);
+    }
+    assert_eq!(bench.ring.connections(), 0);
+    // A close that comes first wins.
+    let (conn, _peer) = bench.pair();
+    bench.ring.receive(conn);
+    bench.turn(Duration::from_millis(1));
+    bench.ring.hand_over(conn);
+    bench.ring.close(conn);
+    bench.closed(conn);
+}
+
+#[test]
 fn connect_reaches_a_listener_and_reports_a_refusal() {
     let mut bench = Bench::new();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");

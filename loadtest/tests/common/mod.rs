@@ -8,6 +8,7 @@
 
 pub mod browser;
 pub mod hook_server;
+pub mod http;
 pub mod media;
 pub mod packets;
 pub mod process;

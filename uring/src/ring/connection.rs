@@ -1,4 +1,5 @@
-//! A connection's beginning, when it is ours to make, and its end: terminate, join, close.
+//! A connection's beginning, when it is ours to make, and its end: terminate, join,
+//! close; or join and hand over.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use io_uring::{opcode, types};
 
 use super::Ring;
 use crate::driver::{Conn, ConnectOptions, Driver, Errno, Event};
-use crate::links::Mode;
+use crate::links::{Mode, Sending};
 use crate::net;
 use crate::ops::Op;
 
@@ -79,6 +80,27 @@ impl Ring {
         self.close_descriptor(conn);
         self.links.reported(conn);
         events.push(Event::Closed { conn });
+    }
+
+    pub(super) fn hand_over_conn(&mut self, conn: Conn) {
+        let Some(link) = self.links.open(conn) else { return };
+        assert!(
+            matches!(link.send, Sending::Idle),
+            "bug of the owner: {conn:?} has a send in flight"
+        );
+        link.leaving = true;
+        self.want(conn, None);
+        let left = self.leave_if_idle(conn);
+        self.ready.extend(left);
+    }
+
+    /// The last step of handing a connection over, once nothing is in flight.
+    pub(super) fn leave_if_idle(&mut self, conn: Conn) -> Option<Event> {
+        let link = self.links.open(conn)?;
+        if !link.leaving || link.ops > 0 {
+            return None;
+        }
+        Some(Event::HandedOver { conn, socket: self.links.remove(conn) })
     }
 
     fn close_descriptor(&mut self, conn: Conn) {

@@ -113,7 +113,13 @@ impl Ring {
                 _ => events.push(Event::Discarded { conn, bytes: result as u32 }),
             }
         }
-        if let Some(ended) = ended {
+        if last && link.leaving {
+            // Who takes the socket over finds its end or its error by itself.
+            self.leave_if_idle(conn).into_iter().for_each(|event| {
+                self.links.reported(conn);
+                events.push(event);
+            });
+        } else if let Some(ended) = ended {
             link.receive.ended = true;
             events.push(Event::ReceiveEnded { conn, ended });
         } else if last {

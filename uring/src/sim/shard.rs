@@ -328,6 +328,7 @@ pub(super) fn conn_of(event: &Event) -> Option<Conn> {
         | Event::ReceiveEnded { conn, .. }
         | Event::Sent { conn, .. }
         | Event::Released { conn, .. }
+        | Event::HandedOver { conn, .. }
         | Event::Closed { conn } => Some(*conn),
         Event::AcceptFailed { .. } | Event::Woken => None,
     }

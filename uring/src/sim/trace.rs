@@ -62,6 +62,8 @@ impl Trace {
             Event::Released { copied, .. } => self.fold(0xa00 | u64::from(*copied)),
             Event::Closed { .. } => self.fold(11),
             Event::Woken => self.fold(12),
+            // The simulator hands nothing over.
+            Event::HandedOver { .. } => self.fold(14),
         }
     }
 

@@ -1,0 +1,300 @@
+//! Speaks HTTP for the API: listeners, TLS, and bounds on what a client can cost.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes};
+use hyper::Response;
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Sleep;
+use tokio_rustls::TlsAcceptor;
+
+use super::reply::{Reply, ReplyBody};
+use super::{Api, Ask, NoAnswer, Port};
+use crate::limits;
+
+/// Connections of all ports of the API, by address.
+#[derive(Debug, Default)]
+pub struct Guests {
+    state: Mutex<(usize, HashMap<IpAddr, usize>)>,
+}
+
+/// One connection's place among them.
+struct Place {
+    guests: Arc<Guests>,
+    ip: IpAddr,
+}
+
+impl Guests {
+    fn admit(self: &Arc<Guests>, ip: IpAddr) -> Option<Place> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, by_address) = &mut *state;
+        let own = by_address.entry(ip).or_default();
+        if *all >= limits::API_CONNECTIONS_MAX || *own >= limits::API_CONNECTIONS_PER_ADDRESS_MAX {
+            if *own == 0 {
+                by_address.remove(&ip);
+            }
+            return None;
+        }
+        *all += 1;
+        *own += 1;
+        Some(Place { guests: self.clone(), ip })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut state = self.guests.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (all, by_address) = &mut *state;
+        *all -= 1;
+        if let Some(own) = by_address.get_mut(&self.ip) {
+            *own -= 1;
+            if *own == 0 {
+                by_address.remove(&self.ip);
+            }
+        }
+    }
+}
+
+/// One port of the API.
+pub struct Door {
+    /// What is served there.
+    pub port: Port,
+    /// Bound already.
+    pub listener: std::net::TcpListener,
+    /// For HTTPS.
+    pub tls: Option<TlsAcceptor>,
+}
+
+impl std::fmt::Debug for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (port, tls) = (self.port, self.tls.is_some());
+        f.debug_struct("Door").field("port", &port).field("tls", &tls).finish_non_exhaustive()
+    }
+}
+
+/// Serves the API at a door. Ends with the control thread.
+pub async fn serve(door: Door, api: Arc<Api>, guests: Arc<Guests>) {
+    let addr = door.listener.local_addr().ok();
+    let listener = match TcpListener::from_std(door.listener) {
+        Ok(listener) => listener,
+        Err(why) => return tracing::error!(?addr, "the HTTP API cannot be served: {why}"),
+    };
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(why) => {
+                // Out of descriptors, or a peer that left again: others may come.
+                tracing::warn!(?addr, "accepting a connection of the HTTP API failed: {why}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(place) = guests.admit(peer.ip().to_canonical()) else {
+            tracing::debug!(%peer, "too many connections of the HTTP API");
+            continue;
+        };
+        let (api, tls, port) = (api.clone(), door.tls.clone(), door.port);
+        tokio::task::spawn(async move {
+            let _place = place;
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => converse(Patient::new(stream), peer, port, &api).await,
+                Some(tls) => {
+                    let handshake = tls.accept(Patient::new(stream));
+                    match tokio::time::timeout(HANDSHAKE, handshake).await {
+                        Ok(Ok(stream)) => converse(stream, peer, port, &api).await,
+                        Ok(Err(why)) => tracing::debug!(%peer, "TLS of the HTTP API: {why}"),
+                        Err(_) => tracing::debug!(%peer, "TLS of the HTTP API: too slow"),
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Goes on with a connection that a shard has begun to read.
+pub async fn take_over(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    read: Bytes,
+    api: Arc<Api>,
+    guests: Arc<Guests>,
+) {
+    let Some(_place) = guests.admit(peer.ip().to_canonical()) else { return };
+    let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+    match stream {
+        Ok(stream) => {
+            let stream = Patient { read, ..Patient::new(stream) };
+            converse(stream, peer, Port::Shared, &api).await;
+        }
+        Err(why) => tracing::warn!(%peer, "a connection cannot be taken over: {why}"),
+    }
+}
+
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
+    port: Port,
+    api: &Arc<Api>,
+) {
+    let service = service_fn(|request| answer(request, peer, port, api));
+    let result = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
+        .max_headers(limits::HTTP_HEADERS_MAX)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(why) = result {
+        tracing::debug!(%peer, "connection of the HTTP API: {why}");
+    }
+}
+
+async fn answer(
+    request: hyper::Request<Incoming>,
+    peer: SocketAddr,
+    port: Port,
+    api: &Api,
+) -> Result<Response<ReplyBody>, NoAnswer> {
+    // No route reads a body. A small one is left behind: hyper then ends the connection.
+    if request.body().size_hint().lower() > limits::API_BODY_BYTES_MAX {
+        return Ok(Reply::text(413, "413 Content Too Large\n").into_http());
+    }
+    let uri = request.uri();
+    if uri.path().len() + uri.query().map_or(0, str::len) > limits::HTTP_TARGET_BYTES_MAX {
+        return Ok(Reply::text(414, "414 URI Too Long\n").into_http());
+    }
+    let ask = Ask {
+        port,
+        peer,
+        method: request.method(),
+        path: uri.path(),
+        query: uri.query().unwrap_or_default(),
+        headers: request.headers(),
+    };
+    tracing::debug!(%peer, method = %ask.method, path = ?ask.path, "API request");
+    Ok(api.answer(&ask).await?.into_http())
+}
+
+/// Time for a TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Time for a request's head, and between two requests (SRS: 15 s).
+const HEAD: Duration = Duration::from_secs(15);
+/// Time in which a client has to take something of what it is sent.
+const STALL: Duration = Duration::from_secs(30);
+
+/// A socket whose peer has to read: a client that asks and does not take the answer is let go.
+struct Patient {
+    stream: TcpStream,
+    /// What was read of it before.
+    read: Bytes,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patient {
+    fn new(stream: TcpStream) -> Patient {
+        Patient { stream, read: Bytes::new(), stalled: None }
+    }
+
+    fn watch<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled = None;
+            return outcome;
+        }
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(STALL)));
+        match stalled.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Patient {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let len = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read[..len]);
+        self.read.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Patient {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, outcome)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let outcome = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.watch(context, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_flush(context);
+        self.watch(context, outcome)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.watch(context, outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guests_are_bounded_by_address_and_in_all() {
+        let guests = Arc::new(Guests::default());
+        let ip = |n: u32| IpAddr::V4(n.into());
+        let own: Vec<_> = (0..limits::API_CONNECTIONS_PER_ADDRESS_MAX)
+            .map(|_| guests.admit(ip(1)).expect("there is room"))
+            .collect();
+        assert!(guests.admit(ip(1)).is_none());
+        let mut others = Vec::new();
+        while let Some(place) = guests.admit(ip(2 + others.len() as u32)) {
+            others.push(place);
+        }
+        assert_eq!(own.len() + others.len(), limits::API_CONNECTIONS_MAX);
+        drop(own);
+        assert!(guests.admit(ip(1)).is_some());
+        drop(others);
+        let state = guests.state.lock().unwrap();
+        assert_eq!((state.0, state.1.len()), (0, 0));
+    }
+}

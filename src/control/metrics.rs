@@ -1,0 +1,176 @@
+//! `/metrics`: SRS's metrics by their names, and ours as `ringcast_*`, in Prometheus' text format.
+
+use std::fmt::{Display, Write as _};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::alerts::Alerts;
+use super::api::System;
+use super::serve::Handle;
+use crate::hub::{Counters, Reason};
+use crate::version;
+
+/// All metrics, as text.
+pub fn text(handle: &Handle, system: &System, alerts: &Alerts) -> String {
+    let mut out = Text::default();
+    srs(&mut out, handle, system);
+    own(&mut out, handle, alerts);
+    out.text
+}
+
+/// What SRS's exporter has, name by name.
+fn srs(out: &mut Text, handle: &Handle, system: &System) {
+    let uname = rustix::system::uname();
+    let name = |part: &std::ffi::CStr| part.to_string_lossy().into_owned();
+    out.family("srs_node_uname_info", "gauge", "Labeled system information.");
+    let labels = [
+        ("sysname", name(uname.sysname())),
+        ("nodename", name(uname.nodename())),
+        ("release", name(uname.release())),
+        ("version", name(uname.version())),
+        ("machine", name(uname.machine())),
+    ];
+    out.value("srs_node_uname_info", &labels, 1);
+
+    let config = handle.config();
+    let mut labels = vec![
+        ("server", version::server_id().to_owned()),
+        ("service", version::service_id().to_owned()),
+        ("pid", std::process::id().to_string()),
+        // Builds are reproducible and so have no date.
+        ("build_date", String::new()),
+        ("major", version::VERSION.split('.').next().unwrap_or_default().to_owned()),
+        ("version", version::VERSION.to_owned()),
+        ("code", "ringcast".to_owned()),
+    ];
+    for (name, value) in [("label", &config.exporter.label), ("tag", &config.exporter.tag)] {
+        if !value.is_empty() {
+            labels.push((name, value.clone()));
+        }
+    }
+    out.family("srs_build_info", "gauge", "Labeled build information.");
+    out.value("srs_build_info", &labels, 1);
+
+    let sum = |pick: fn(&Counters) -> &AtomicU64| -> u64 {
+        handle.counters.iter().map(|counters| pick(counters).load(Relaxed)).sum()
+    };
+    out.gauge("srs_cpu_percent", "CPU time of the server, 100 is one core.", system.cpu_percent());
+    out.gauge("srs_memory", "Resident memory, kB.", system.resident_kb());
+    out.counter("srs_send_bytes_total", "Bytes sent.", sum(|c| &c.bytes_sent));
+    out.counter("srs_receive_bytes_total", "Bytes received.", sum(|c| &c.bytes_received));
+    out.gauge("srs_streams", "Streams now.", handle.streams.len());
+    out.gauge("srs_clients", "Players and publishers now.", handle.clients.len());
+    let clients = &handle.clients;
+    out.counter("srs_clients_total", "Players and publishers since start.", clients.joined());
+    let text = "Players and publishers that ended by a fault.";
+    out.counter("srs_clients_errs_total", text, clients.failed());
+}
+
+fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
+    type Pick = fn(&Counters) -> &AtomicU64;
+    let gauges: [(&str, &str, Pick); 5] = [
+        ("ringcast_connections", "Connections now.", |c| &c.connections),
+        ("ringcast_players", "Players now.", |c| &c.players),
+        ("ringcast_publishers", "Publishers now.", |c| &c.publishers),
+        ("ringcast_busy_permille", "Busy part of the last window, 1/1000.", |c| &c.busy_permille),
+        ("ringcast_merge_window_us", "Merged-write window, microseconds.", |c| &c.window_us),
+    ];
+    let counters: [(&str, &str, Pick); 6] = [
+        ("ringcast_accepted_total", "Connections accepted.", |c| &c.accepted),
+        ("ringcast_messages_total", "Media messages received.", |c| &c.messages_received),
+        ("ringcast_sends_total", "Sends issued to players.", |c| &c.sends),
+        ("ringcast_turns_total", "Turns of the shard's loop.", |c| &c.turns),
+        ("ringcast_sent_bytes_total", "Bytes sent.", |c| &c.bytes_sent),
+        ("ringcast_received_bytes_total", "Bytes received.", |c| &c.bytes_received),
+    ];
+    let families = gauges.iter().map(|family| (family, "gauge"));
+    for ((name, help, pick), kind) in families.chain(counters.iter().map(|f| (f, "counter"))) {
+        out.family(name, kind, help);
+        for (shard, counters) in handle.counters.iter().enumerate() {
+            out.value(name, &[("shard", shard.to_string())], pick(counters).load(Relaxed));
+        }
+    }
+    let name = "ringcast_reasons_total";
+    out.family(name, "counter", "What was refused, closed, dropped, skipped, or failed, and why.");
+    for &reason in Reason::ALL {
+        // All of them, so that a first time is a rise and not a new series.
+        let count: u64 = handle.counters.iter().map(|counters| counters.of(reason)).sum();
+        out.value(name, &[("reason", reason.name().to_owned())], count);
+    }
+    let name = "ringcast_added_latency_seconds";
+    let help = "Time that messages waited in the merged-write window before they were sent.";
+    out.family(name, "histogram", help);
+    for (shard, counters) in handle.counters.iter().enumerate() {
+        let mut sum = 0;
+        for (bound_us, count) in counters.window_waits.buckets() {
+            sum += count;
+            let bound = bound_us.map_or("+Inf".to_owned(), |us| (us as f64 / 1e6).to_string());
+            let labels = [("shard", shard.to_string()), ("le", bound)];
+            out.value(&format!("{name}_bucket"), &labels, sum);
+        }
+        let labels = [("shard", shard.to_string())];
+        let seconds = counters.window_waits.sum_us() as f64 / 1e6;
+        out.value(&format!("{name}_sum"), &labels, seconds);
+        out.value(&format!("{name}_count"), &labels, sum);
+    }
+    let arena = handle.arena.stats();
+    let help = "Media memory that may be used, bytes.";
+    out.gauge("ringcast_media_memory_limit_bytes", help, arena.limit);
+    let help = "Media memory in use, bytes.";
+    out.gauge("ringcast_media_memory_used_bytes", help, arena.used);
+    let help = "Media memory held from the system, bytes.";
+    out.gauge("ringcast_media_memory_reserved_bytes", help, arena.reserved);
+    out.gauge("ringcast_media_blocks", "Blocks of media memory in use.", arena.blocks);
+    let name = "ringcast_alerts";
+    out.family(name, "gauge", "Streams with an alert now, by alert.");
+    for (alert, count) in alerts.counts() {
+        out.value(name, &[("alert", alert.to_owned())], count);
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    text: String,
+}
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, String)], value: impl Display) {
+        self.text.push_str(name);
+        for (index, (label, text)) in labels.iter().enumerate() {
+            self.text.push(if index == 0 { '{' } else { ',' });
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{label}=\"{text}\"");
+        }
+        if !labels.is_empty() {
+            self.text.push('}');
+        }
+        let _ = writeln!(self.text, " {value}");
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "gauge", help);
+        self.value(name, &[], value);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: impl Display) {
+        self.family(name, "counter", help);
+        self.value(name, &[], value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_escaped() {
+        let mut out = Text::default();
+        out.value("x", &[("a", "1\"2\\3\n4".into()), ("b", "c".into())], 5);
+        out.value("y", &[], 0.5);
+        assert_eq!(out.text, "x{a=\"1\\\"2\\\\3\\n4\",b=\"c\"} 5\ny 0.5\n");
+    }
+}
