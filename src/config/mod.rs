@@ -32,8 +32,8 @@ pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
     CircuitBreaker, Config, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps, HttpApiRaw,
-    HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS, Security, Token,
-    Vhost,
+    HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS, Security, Stats,
+    Token, Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};

@@ -45,6 +45,8 @@ settings! {
         heartbeat: Heartbeat,
         /// Metrics for Prometheus.
         exporter: Exporter,
+        /// Figures of the process and the machine.
+        stats: Stats,
         /// What holds for vhosts that say nothing else; read it through [`Config::vhost`].
         vhost: Vhost,
         /// The vhosts that have a name of their own.
@@ -295,6 +297,16 @@ settings! {
         ---
         /// Name the ports this server listens on.
         ports: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_PORTS"], Live;
+
+    /// Figures of the process and the machine in the API: CPU, memory, network, disks.
+    Stats at [stats] {
+        ---
+        /// Look at them every 3 s. When this is off they stay what they were, 0 after a start.
+        enabled: bool = "true", PREFER_TRUE, ["RINGCAST_STATS_ENABLED"], Live;
+        ---
+        /// Disks, by their names in /proc/diskstats, whose sums are in the figures. Name a disk or
+        /// its partitions: what is named twice is counted twice.
+        disk: Vec<String> = "[]", Kind::Words, ["RINGCAST_STATS_DISK"], Live;
     }
 
     /// What holds for every stream. A vhost of its own has the same settings as

@@ -55,6 +55,8 @@ pub struct Sampler {
 struct State {
     streams: HashMap<StreamId, Sampled>,
     vhosts: BTreeMap<String, VhostState>,
+    /// How far the players of each stream were behind at the last look.
+    lags: HashMap<StreamId, Lag>,
     clients_at: Option<Instant>,
 }
 
@@ -71,6 +73,28 @@ struct VhostState {
     /// Of streams that are gone.
     gone: [u64; 3],
     rates: Rates,
+}
+
+/// How far a stream's players are behind, ms of stream time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lag {
+    /// The one that is furthest behind.
+    pub max_ms: u32,
+    sum_ms: u64,
+    players: u32,
+}
+
+impl Lag {
+    fn add(&mut self, ms: u32) {
+        self.max_ms = self.max_ms.max(ms);
+        self.sum_ms += u64::from(ms);
+        self.players += 1;
+    }
+
+    /// The mean.
+    pub fn mean_ms(self) -> u32 {
+        (self.sum_ms / u64::from(self.players.max(1))) as u32
+    }
 }
 
 /// One vhost, as the API shows it.
@@ -143,13 +167,20 @@ impl Sampler {
         let elapsed = self.state().clients_at.replace(Instant::now()).map(|at| at.elapsed());
         let elapsed_ms = elapsed.map_or(0, |elapsed| elapsed.as_millis() as u64);
         let mut place = Place::default();
+        let mut lags: HashMap<StreamId, Lag> = HashMap::new();
         loop {
             let some = clients.read(&mut place);
             if some.is_empty() {
+                self.state().lags = lags;
                 return;
             }
             let now_ms = super::wall_ms();
-            some.iter().for_each(|client| client.sample(now_ms, elapsed_ms));
+            for client in &some {
+                client.sample(now_ms, elapsed_ms);
+                if !client.kind.publishes() {
+                    lags.entry(client.stream.id).or_default().add(client.lag_ms());
+                }
+            }
             tokio::task::yield_now().await;
         }
     }
@@ -160,6 +191,11 @@ impl Sampler {
         let Some(sampled) = state.streams.get(&stream.id) else { return [0; 2] };
         let [received, sent, _] = sampled.rates.per_second(now_ms, counts(stream));
         [kbps(received), kbps(sent)]
+    }
+
+    /// How far a stream's players were behind at the last look, some seconds ago.
+    pub fn stream_lag(&self, stream: &Stream) -> Lag {
+        self.state().lags.get(&stream.id).copied().unwrap_or_default()
     }
 
     /// Pictures per second of a stream over 30 s, in steps of 1/100.
@@ -244,6 +280,14 @@ mod tests {
         let now = rates.per_second(121_000, [120_000, 240_000, 3_000]);
         assert_eq!(now, [1_000.0, 2_000.0, 25.0]);
         assert_eq!(kbps(now[1]), 16);
+    }
+
+    #[test]
+    fn lags_of_players() {
+        let mut lag = Lag::default();
+        assert_eq!((lag.max_ms, lag.mean_ms()), (0, 0));
+        [40, 0, 200].into_iter().for_each(|ms| lag.add(ms));
+        assert_eq!((lag.max_ms, lag.mean_ms()), (200, 80));
     }
 
     #[test]

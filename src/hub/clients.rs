@@ -486,12 +486,22 @@ impl<W> Clients<W> {
     /// The next clients from `place` on, at most [`CHUNK`]; `place` moves behind them. Empty at
     /// the end. Who begins or ends in between may be missed or not.
     pub fn read(&self, place: &mut Place) -> Vec<Arc<Client<W>>> {
+        self.read_some(place, CHUNK)
+    }
+
+    fn read_some(&self, place: &mut Place, most: usize) -> Vec<Arc<Client<W>>> {
         let mut out = Vec::new();
         while out.is_empty() && place.table < self.tables.len() {
             let table = self.table(place.table);
             let rest = table.slots.get(place.slot..).unwrap_or_default();
-            let looked_at = rest.len().min(CHUNK);
-            out.extend(rest[..looked_at].iter().flatten().cloned());
+            let mut looked_at = 0;
+            for slot in rest.iter().take(CHUNK) {
+                looked_at += 1;
+                out.extend(slot.clone());
+                if out.len() == most {
+                    break;
+                }
+            }
             place.slot += looked_at;
             if place.slot >= table.slots.len() {
                 *place = Place { table: place.table + 1, slot: 0 };
@@ -506,7 +516,9 @@ impl<W> Clients<W> {
         let mut skip = start;
         let mut out = Vec::new();
         while out.len() < count {
-            let clients = self.read(&mut place);
+            // Not more than are needed: each costs two changes of a count that shards use, too.
+            let needed = skip.saturating_add(count - out.len());
+            let clients = self.read_some(&mut place, needed.min(CHUNK));
             if clients.is_empty() {
                 break;
             }

@@ -108,6 +108,8 @@ pub struct StreamStats {
     pub keyframes: AtomicU64,
     /// Times a publisher came back within the hold.
     pub resumed: AtomicU64,
+    /// Times a player fell behind and was moved to a newer place.
+    pub skips: AtomicU64,
     /// When publishing began, milliseconds since the epoch; 0: not published.
     pub published_since_ms: AtomicI64,
 }

@@ -549,6 +549,7 @@ impl<D: Driver> Shard<D> {
             Pumped::Skipped => {
                 self.counters.count(Reason::SkipLag);
                 player.client.count_skip();
+                follow.stream.stats.skips.fetch_add(1, Relaxed);
                 let id = self.sessions[conn.index()].as_ref().map(|s| s.id);
                 tracing::info!(?id, stream = %follow.stream.name,
                     "player fell behind and goes on at the newest keyframe");

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::control::sampler::{Sampler, Vhost};
-use crate::hub::Counters;
+use crate::hub::{Counters, Reason};
 use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::track::{AudioTrack, Level, VideoTrack};
 use crate::remux::{Client, Stream};
@@ -33,6 +33,7 @@ pub(super) fn stream_json(stream: &Stream, sampler: &Sampler, now_ms: i64) -> St
     let video = tracks.as_ref().and_then(|tracks| tracks.video_track.as_ref());
     let audio = tracks.as_ref().and_then(|tracks| tracks.audio_track.as_ref());
     let [recv_30s, send_30s] = sampler.stream_kbps(stream, now_ms);
+    let lag = sampler.stream_lag(stream);
     let frames = stats.video_messages.load(Relaxed);
     let messages = stats.messages.load(Relaxed);
     let name = &stream.name;
@@ -62,6 +63,9 @@ pub(super) fn stream_json(stream: &Stream, sampler: &Sampler, now_ms: i64) -> St
             players: stream.players(),
             published_ms: if since > 0 { now_ms - since } else { 0 },
             resumed: stats.resumed.load(Relaxed),
+            skips: stats.skips.load(Relaxed),
+            lag_ms_max: lag.max_ms,
+            lag_ms_mean: lag.mean_ms(),
             keyframes: stats.keyframes.load(Relaxed),
             gop_ms: health.gop_ms.load(Relaxed),
             b_frames: health.reordered.load(Relaxed),
@@ -75,8 +79,15 @@ pub(super) fn stream_json(stream: &Stream, sampler: &Sampler, now_ms: i64) -> St
     }
 }
 
-pub(super) fn client_json(client: &Client, now_ms: i64) -> ClientJson {
+pub(super) fn client_json(client: &Client, sampler: &Sampler, now_ms: i64) -> ClientJson {
     let name = &client.stream.name;
+    let lag_ms = client.lag_ms();
+    let skips = client.skips();
+    // A kbit/s is a bit per ms.
+    let lag_bytes = match lag_ms {
+        0 => 0,
+        _ => u64::from(lag_ms) * sampler.stream_kbps(&client.stream, now_ms)[0] / 8,
+    };
     let url = name.url();
     let [recv_30s, send_30s] = client.kbps(now_ms);
     ClientJson {
@@ -98,8 +109,11 @@ pub(super) fn client_json(client: &Client, now_ms: i64) -> ClientJson {
         ringcast: ClientDetail {
             port: client.peer().port(),
             protocol: client.kind.protocol(),
-            lag_ms: client.lag_ms(),
-            skips: client.skips(),
+            lag_ms,
+            lag_bytes,
+            skips,
+            // That is the only reason for which a player is moved on instead of being closed.
+            dropped: counts([(Reason::SkipLag.name(), u64::from(skips))].into_iter()),
         },
     }
 }
@@ -173,6 +187,9 @@ struct StreamDetail {
     players: u32,
     published_ms: i64,
     resumed: u64,
+    skips: u64,
+    lag_ms_max: u32,
+    lag_ms_mean: u32,
     keyframes: u64,
     gop_ms: u32,
     b_frames: u64,
@@ -213,7 +230,9 @@ struct ClientDetail {
     port: u16,
     protocol: &'static str,
     lag_ms: u32,
+    lag_bytes: u64,
     skips: u32,
+    dropped: Map<String, Value>,
 }
 
 fn video_json(track: &VideoTrack) -> Value {
@@ -297,7 +316,7 @@ const HEVC_LEVELS: &[&str] =
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hub::{ClientKind, NewClient, Reason, SessionId, Urls};
+    use crate::hub::{ClientKind, NewClient, SessionId, Urls};
     use crate::media::name::StreamName;
     use crate::media::track::Fps;
     use crate::remux::{Clients, Registry};
@@ -333,7 +352,9 @@ mod tests {
             bytes_out: 4_000,
         };
         let client = clients.join((0, 0), new, 1_000);
-        let json = client_json(&client, 3_500);
+        let sampler = Sampler::new();
+        client.count_skip();
+        let json = client_json(&client, &sampler, 3_500);
         let expected = "id vhost stream ip pageUrl swfUrl tcUrl url name type publish alive \
             send_bytes recv_bytes kbps ringcast";
         let mut found = keys(&json);
@@ -344,9 +365,11 @@ mod tests {
         assert_eq!((&json["ip"], &json["type"]), (&json!("192.0.2.7"), &json!("flv-play")));
         assert_eq!((&json["alive"], &json["publish"]), (&json!(2.5), &json!(false)));
         assert_eq!(json["kbps"], json!({"recv_30s": 0, "send_30s": 12}));
+        let detail = json!({"port": 4000, "protocol": "http-flv", "lag_ms": 0, "lag_bytes": 0,
+            "skips": 1, "dropped": {"skip_lag": 1}});
+        assert_eq!(json["ringcast"], detail);
         assert_eq!((&json["pageUrl"], &json["swfUrl"]), (&json!("http://page/"), &json!("")));
 
-        let sampler = Sampler::new();
         let json = stream_json(&stream, &sampler, 3_500);
         let expected = "id name vhost app tcUrl url live_ms clients frames audio_frames \
             video_frames send_bytes recv_bytes kbps publish video audio ringcast";
@@ -359,7 +382,10 @@ mod tests {
         assert_eq!((&json["video"], &json["audio"]), (&Value::Null, &Value::Null));
         assert_eq!((&json["app"], &json["tcUrl"]), (&json!("live/hd"), &json!("http://h/live/hd")));
         assert_eq!((&json["clients"], &json["live_ms"]), (&json!(1), &json!(3_500)));
-        assert_eq!(json["id"], serde_json::to_value(client_json(&client, 0)).unwrap()["stream"]);
+        assert_eq!(
+            json["id"],
+            serde_json::to_value(client_json(&client, &sampler, 0)).unwrap()["stream"]
+        );
 
         assert!(stream.acquire("abcdefgh", 0).is_ok());
         let json = serde_json::to_value(stream_json(&stream, &sampler, 3_500)).unwrap();

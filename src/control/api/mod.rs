@@ -319,7 +319,8 @@ impl Api {
         };
         let clients = self.handle.clients.page(start, count);
         let now_ms = super::wall_ms();
-        let list: Vec<_> = clients.iter().map(|client| live::client_json(client, now_ms)).collect();
+        let list: Vec<_> =
+            clients.iter().map(|client| live::client_json(client, &self.sampler, now_ms)).collect();
         Reply::list("clients", &list)
     }
 
@@ -330,7 +331,7 @@ impl Api {
             let kicked = self.kick_client(&client).await;
             return if kicked { Reply::success(&[]) } else { busy() };
         }
-        Reply::one("client", &live::client_json(&client, super::wall_ms()))
+        Reply::one("client", &live::client_json(&client, &self.sampler, super::wall_ms()))
     }
 
     async fn kick_by_address(&self, request: &Request<'_>) -> Reply {

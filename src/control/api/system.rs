@@ -2,6 +2,7 @@
 //! seconds by the control thread; what cannot be read is 0.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -22,6 +23,7 @@ const PAGE_KB: u64 = 4;
 pub struct System {
     state: Mutex<Sample>,
     started: Instant,
+    arguments: String,
 }
 
 /// What was read at one time.
@@ -38,11 +40,36 @@ struct Sample {
     own_share: f64,
     machine_share: f64,
     memory: Memory,
-    /// Received and sent by the network's devices, then by loopback, bytes.
+    /// Received and sent by devices towards the world, then by inner ones, bytes.
     net: [u64; 4],
+    /// Of all disks that are looked at.
+    disk: Disk,
+    /// kB read and written a second, and the busy part of the time, of 1.
+    disk_rates: [f64; 3],
+    /// Over 1, 5 and 15 minutes.
+    loads: [f64; 3],
+    /// Since the machine's start, and of that idle, all processors together, s.
+    uptime: [f64; 2],
+    /// TCP, established, TIME-WAIT, UDP.
+    sockets: [u64; 4],
+    cpus: usize,
+    folder: String,
+    /// Largest resident set, kB.
+    resident_max_kb: u64,
+    /// Read from and written to storage by this process, bytes.
+    storage: [u64; 2],
+    /// Context switches, voluntary and not.
+    switches: [u64; 2],
     /// Received and sent by this server, bytes.
     served: [u64; 2],
-    clients: u64,
+}
+
+/// Of /proc/diskstats.
+#[derive(Clone, Copy, Debug, Default)]
+struct Disk {
+    read_kb: u64,
+    written_kb: u64,
+    busy_ms: u64,
 }
 
 /// Of /proc/meminfo, kB.
@@ -86,21 +113,41 @@ fn read(path: &str) -> String {
 impl System {
     /// Nothing read yet.
     pub(super) fn new() -> System {
-        System { state: Mutex::default(), started: Instant::now() }
+        let arguments = fs::read("/proc/self/cmdline").unwrap_or_default();
+        let arguments: Vec<_> = arguments
+            .split(|byte| *byte == 0)
+            .filter(|argument| !argument.is_empty())
+            .map(String::from_utf8_lossy)
+            .collect();
+        let arguments = arguments.join(" ");
+        System { state: Mutex::default(), started: Instant::now(), arguments }
     }
 
     /// Reads everything anew.
     pub(super) fn sample(&self, handle: &Handle) {
+        let config = handle.config();
+        if !config.stats.enabled {
+            return;
+        }
         let mut sample = Sample { at_ms: wall_ms(), ..Sample::default() };
         sample.read_own(&read("/proc/self/stat"));
         sample.machine = machine_times(&read("/proc/stat"));
         sample.memory = memory(&read("/proc/meminfo"));
-        sample.net = net(&read("/proc/net/dev"));
+        let inner = inner_devices(&read("/proc/net/route"), &read("/proc/net/if_inet6"));
+        sample.net = net(&read("/proc/net/dev"), &inner);
+        if !config.stats.disk.is_empty() {
+            sample.disk = disk(&read("/proc/diskstats"), &config.stats.disk);
+        }
+        sample.loads = floats(&read("/proc/loadavg"));
+        sample.uptime = floats(&read("/proc/uptime"));
+        sample.sockets = sockets(&read("/proc/net/sockstat"), &read("/proc/net/snmp"));
+        sample.cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        sample.folder = std::env::current_dir().unwrap_or_default().display().to_string();
+        sample.read_usage();
         for counters in &handle.counters {
             sample.served[0] += counters.bytes_received.load(Relaxed);
             sample.served[1] += counters.bytes_sent.load(Relaxed);
         }
-        sample.clients = handle.clients.len() as u64;
         let mut state = self.state();
         let seconds = (sample.at_ms - state.at_ms) as f64 / 1000.0;
         if state.at_ms > 0 && seconds > 0.0 {
@@ -110,6 +157,7 @@ impl System {
             let all = all.saturating_sub(state.machine.iter().sum());
             let idle = sample.machine[3].saturating_sub(state.machine[3]);
             sample.machine_share = 1.0 - share(idle.min(all), all.max(1));
+            sample.disk_rates = sample.disk.rates(state.disk, seconds);
         }
         *state = sample;
     }
@@ -131,23 +179,6 @@ impl System {
 
     pub(super) fn summaries(&self, handle: &Handle) -> Value {
         let s = self.state().clone();
-        let arguments = fs::read("/proc/self/cmdline").unwrap_or_default();
-        let arguments: Vec<_> = arguments
-            .split(|byte| *byte == 0)
-            .filter(|argument| !argument.is_empty())
-            .map(String::from_utf8_lossy)
-            .collect();
-        let cwd = std::env::current_dir().unwrap_or_default();
-        let loads = read("/proc/loadavg");
-        let load = |n: usize| -> f64 {
-            loads.split_whitespace().nth(n).and_then(|text| text.parse().ok()).unwrap_or(0.0)
-        };
-        let times = read("/proc/uptime");
-        let time = |n: usize| -> f64 {
-            times.split_whitespace().nth(n).and_then(|text| text.parse().ok()).unwrap_or(0.0)
-        };
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        let sockets = sockets(&read("/proc/net/sockstat"), &read("/proc/net/snmp"));
         json!({
             "ok": s.at_ms > 0,
             "now_ms": wall_ms(),
@@ -155,8 +186,8 @@ impl System {
                 "version": version::VERSION,
                 "pid": std::process::id(),
                 "ppid": s.field(1),
-                "argv": arguments.join(" "),
-                "cwd": cwd.display().to_string(),
+                "argv": self.arguments,
+                "cwd": s.folder,
                 "mem_kbyte": s.resident_kb(),
                 "mem_percent": share(s.resident_kb(), s.memory.total),
                 "cpu_percent": s.own_share,
@@ -164,21 +195,21 @@ impl System {
             },
             "system": {
                 "cpu_percent": s.machine_share,
-                "disk_read_KBps": 0,
-                "disk_write_KBps": 0,
-                "disk_busy_percent": 0.0,
+                "disk_read_KBps": s.disk_rates[0].round() as u64,
+                "disk_write_KBps": s.disk_rates[1].round() as u64,
+                "disk_busy_percent": s.disk_rates[2],
                 "mem_ram_kbyte": s.memory.total,
                 "mem_ram_percent": s.memory.share_ram(),
                 "mem_swap_kbyte": s.memory.swap_total,
                 "mem_swap_percent": s.memory.share_swap(),
-                "cpus": cpus,
-                "cpus_online": cpus,
-                "uptime": time(0),
+                "cpus": s.cpus,
+                "cpus_online": s.cpus,
+                "uptime": s.uptime[0],
                 // SRS spells it so.
-                "ilde_time": time(1),
-                "load_1m": load(0),
-                "load_5m": load(1),
-                "load_15m": load(2),
+                "ilde_time": s.uptime[1],
+                "load_1m": s.loads[0],
+                "load_5m": s.loads[1],
+                "load_15m": s.loads[2],
                 "net_sample_time": s.at_ms,
                 "net_recv_bytes": s.net[0],
                 "net_send_bytes": s.net[1],
@@ -187,10 +218,10 @@ impl System {
                 "srs_sample_time": s.at_ms,
                 "srs_recv_bytes": s.served[0],
                 "srs_send_bytes": s.served[1],
-                "conn_sys": sockets[0],
-                "conn_sys_et": sockets[1],
-                "conn_sys_tw": sockets[2],
-                "conn_sys_udp": sockets[3],
+                "conn_sys": s.sockets[0],
+                "conn_sys_et": s.sockets[1],
+                "conn_sys_tw": s.sockets[2],
+                "conn_sys_udp": s.sockets[3],
                 "conn_srs": handle.gate.connections(),
             },
         })
@@ -198,34 +229,21 @@ impl System {
 
     pub(super) fn rusages(&self) -> Value {
         let s = self.state().clone();
-        let status = read("/proc/self/status");
-        let io = read("/proc/self/io");
-        let of = |text: &str, name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.and_then(|line| line.split_whitespace().next());
-            value.and_then(|value| value.parse().ok()).unwrap_or(0)
-        };
-        let (mut voluntary, mut involuntary) = (0, 0);
-        for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
-            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
-            voluntary += of(&status, "voluntary_ctxt_switches:");
-            involuntary += of(&status, "nonvoluntary_ctxt_switches:");
-        }
         json!({
             "ok": s.at_ms > 0,
             "sample_time": s.at_ms,
             "ru_utime": s.field(11) / TICKS as i64,
             "ru_stime": s.field(12) / TICKS as i64,
-            "ru_maxrss": of(&status, "VmHWM:"),
+            "ru_maxrss": s.resident_max_kb,
             "ru_ixrss": 0, "ru_idrss": 0, "ru_isrss": 0,
             "ru_minflt": s.field(7),
             "ru_majflt": s.field(9),
             "ru_nswap": 0,
-            "ru_inblock": of(&io, "read_bytes:") / 512,
-            "ru_oublock": of(&io, "write_bytes:") / 512,
+            "ru_inblock": s.storage[0] / 512,
+            "ru_oublock": s.storage[1] / 512,
             "ru_msgsnd": 0, "ru_msgrcv": 0, "ru_nsignals": 0,
-            "ru_nvcsw": voluntary,
-            "ru_nivcsw": involuntary,
+            "ru_nvcsw": s.switches[0],
+            "ru_nivcsw": s.switches[1],
         })
     }
 
@@ -288,6 +306,17 @@ impl Sample {
         let number =
             |text: &str| text.parse::<i128>().unwrap_or(0).min(i128::from(i64::MAX)) as i64;
         self.own = rest.split_whitespace().map(number).collect();
+    }
+
+    fn read_usage(&mut self) {
+        self.resident_max_kb = named(&read("/proc/self/status"), "VmHWM:");
+        let io = read("/proc/self/io");
+        self.storage = ["read_bytes:", "write_bytes:"].map(|name| named(&io, name));
+        for task in fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let status = fs::read_to_string(task.path().join("status")).unwrap_or_default();
+            self.switches[0] += named(&status, "voluntary_ctxt_switches:");
+            self.switches[1] += named(&status, "nonvoluntary_ctxt_switches:");
+        }
     }
 
     /// A field of /proc/self/stat, counted from the state on (0).
@@ -375,15 +404,83 @@ fn memory(text: &str) -> Memory {
     }
 }
 
-/// Bytes received and sent by all devices, and by the inner ones.
-fn net(text: &str) -> [u64; 4] {
+/// The number behind a name at the beginning of a line; 0 without one.
+fn named(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.and_then(|line| line.split_whitespace().next());
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}
+
+/// The first numbers of a text; 0 where there is none.
+fn floats<const N: usize>(text: &str) -> [f64; N] {
+    let mut words = text.split_whitespace();
+    std::array::from_fn(|_| words.next().and_then(|word| word.parse().ok()).unwrap_or(0.0))
+}
+
+impl Disk {
+    fn rates(self, before: Disk, seconds: f64) -> [f64; 3] {
+        // Less than before: other disks are looked at now.
+        let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
+        [
+            rate(self.read_kb, before.read_kb),
+            rate(self.written_kb, before.written_kb),
+            rate(self.busy_ms, before.busy_ms) / 1000.0,
+        ]
+    }
+}
+
+/// The sums of these devices (Documentation/admin-guide/iostats.rst: sectors are 512 bytes).
+fn disk(text: &str, names: &[String]) -> Disk {
+    let mut sum = Disk::default();
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let number = |n: usize| words.get(n).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
+        if words.get(2).is_some_and(|name| names.iter().any(|wanted| wanted == name)) {
+            sum.read_kb += number(5) / 2;
+            sum.written_kb += number(9) / 2;
+            sum.busy_ms += number(12);
+        }
+    }
+    sum
+}
+
+/// Loopback, and devices that have addresses of private networks only. SRS: `inner` ones.
+fn inner_devices(route: &str, inet6: &str) -> Vec<String> {
+    let mut inner = vec!["lo".to_owned()];
+    let mut outer: Vec<&str> = Vec::new();
+    for line in route.lines().skip(1) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [device, destination, gateway, ..] = words[..] else { continue };
+        // A network that the device is in: there is no gateway towards it.
+        let network = u32::from_str_radix(destination, 16).ok().filter(|n| *n != 0);
+        let Some(network) = network.filter(|_| gateway == "00000000") else { continue };
+        // The kernel prints the number as it lies in memory.
+        let address = Ipv4Addr::from(network.to_ne_bytes());
+        if address.is_private() || address.is_link_local() || address.is_loopback() {
+            inner.push(device.to_owned());
+        } else if !address.is_multicast() {
+            outer.push(device);
+        }
+    }
+    for line in inet6.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        // 2000::/3 is what is routed in the world (RFC 4291 2.4).
+        let is_global = words.first().is_some_and(|text| text.starts_with(['2', '3']));
+        outer.extend(words.last().filter(|_| is_global));
+    }
+    inner.retain(|device| device == "lo" || !outer.contains(&device.as_str()));
+    inner
+}
+
+/// Bytes received and sent by the devices towards the world, and by the inner ones.
+fn net(text: &str, inner: &[String]) -> [u64; 4] {
     let mut sums = [0; 4];
     for line in text.lines() {
         let Some((device, numbers)) = line.split_once(':') else { continue };
         let numbers: Vec<u64> =
             numbers.split_whitespace().map(|text| text.parse().unwrap_or(0)).collect();
         let (Some(received), Some(sent)) = (numbers.first(), numbers.get(8)) else { continue };
-        let at = if device.trim() == "lo" { 2 } else { 0 };
+        let at = if inner.iter().any(|inner| inner == device.trim()) { 2 } else { 0 };
         sums[at] += received;
         sums[at + 1] += sent;
     }
@@ -421,7 +518,7 @@ mod tests {
         assert_eq!((sample.field(1), sample.cpu_ticks()), (1, 380));
         assert_eq!(sample.resident_kb(), 10_000);
         assert_eq!(sample.field(22), i64::MAX);
-        let system = System { state: Mutex::new(sample), started: Instant::now() };
+        let system = System { state: Mutex::new(sample), ..System::new() };
         let data = system.self_proc_stats();
         assert_eq!((&data["num_threads"], &data["processor"]), (&json!(4), &json!(1)));
         assert_eq!((&data["exit_signal"], &data["cguest_time"]), (&json!(17), &json!(0)));
@@ -438,11 +535,34 @@ mod tests {
         assert_eq!(m.share_swap(), 0.0);
         let dev = "Inter-|   Receive\n face |bytes\n    lo: 5 0 0 0 0 0 0 0 6 0\n\
                    eth0: 100 1 0 0 0 0 0 0 200 3\n eth1:1 1 0 0 0 0 0 0 2 3\n";
-        assert_eq!(net(dev), [101, 202, 5, 6]);
+        // eth1 has addresses of both kinds.
+        let route = "Iface Destination Gateway Flags\neth0 00000000 0100000A 0003\n\
+                     eth0 0000000A 00000000 0001\neth1 0000A8C0 00000000 0001\n";
+        let inet6 = "20010db8000000000000000000000001 03 40 00 80     eth1\n\
+                     fe800000000000000000000000000001 02 40 20 80     eth0\n";
+        let inner = inner_devices(route, inet6);
+        assert_eq!(inner, ["lo", "eth0"]);
+        assert_eq!(net(dev, &inner), [1, 2, 105, 206]);
+        assert_eq!(net(dev, &inner_devices("", "")), [101, 202, 5, 6]);
         let sockstat = "sockets: used 200\nTCP: inuse 9 orphan 0 tw 4 alloc 12 mem 1\n\
                         UDP: inuse 3 mem 0\n";
         let snmp = "Tcp: RtoAlgorithm CurrEstab InSegs\nTcp: 1 7 100\n";
         assert_eq!(sockets(sockstat, snmp), [13, 7, 4, 3]);
         assert_eq!(sockets("", ""), [0; 4]);
+        assert_eq!(floats("0.50 0.25 x 1/2"), [0.5, 0.25, 0.0]);
+        assert_eq!(named("VmHWM:\t  1234 kB\n", "VmHWM:"), 1234);
+    }
+
+    #[test]
+    fn disks_that_are_named() {
+        let text = "   8 0 sda 100 0 2000 30 50 0 400 60 0 700 90 0 0 0 0\n   \
+                    8 1 sda1 90 0 1000 20 40 0 300 50 0 600 80\n 253 0 vda 1 2 3\n";
+        let names = |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let sda = disk(text, &names(&["sda"]));
+        assert_eq!((sda.read_kb, sda.written_kb, sda.busy_ms), (1_000, 200, 700));
+        let both = disk(text, &names(&["sda", "sda1", "none"]));
+        assert_eq!((both.read_kb, both.written_kb, both.busy_ms), (1_500, 350, 1_300));
+        assert_eq!(sda.rates(Disk::default(), 2.0), [500.0, 100.0, 0.35]);
+        assert_eq!(Disk::default().rates(sda, 2.0), [0.0; 3]);
     }
 }
