@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::alerts::Alerts;
 use super::api::System;
+use super::hooks::stats::{BUCKETS_MS, HookStats};
 use super::serve::Handle;
 use crate::hub::{Counters, Reason};
 use crate::version;
@@ -93,7 +94,7 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     out.family(name, "counter", "What was refused, closed, dropped, skipped, or failed, and why.");
     for &reason in Reason::ALL {
         // All of them, so that a first time is a rise and not a new series.
-        let count: u64 = handle.counters.iter().map(|counters| counters.of(reason)).sum();
+        let count: u64 = handle.all_counters().map(|counters| counters.of(reason)).sum();
         out.value(name, &[("reason", reason.name().to_owned())], count);
     }
     let name = "ringcast_added_latency_seconds";
@@ -112,6 +113,7 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
         out.value(&format!("{name}_sum"), &labels, seconds);
         out.value(&format!("{name}_count"), &labels, sum);
     }
+    hooks(out, &handle.hook_stats);
     let arena = handle.arena.stats();
     let help = "Media memory that may be used, bytes.";
     out.gauge("ringcast_media_memory_limit_bytes", help, arena.limit);
@@ -125,6 +127,22 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     for (alert, count) in alerts.counts() {
         out.value(name, &[("alert", alert.to_owned())], count);
     }
+}
+
+/// How long hooks take, and how many got no answer.
+fn hooks(out: &mut Text, stats: &HookStats) {
+    let name = "ringcast_hook_seconds";
+    out.family(name, "histogram", "Time that calls of hooks took, answered or not.");
+    let mut sum = 0;
+    let ends = BUCKETS_MS.iter().map(|ms| (*ms as f64 / 1e3).to_string());
+    for (end, count) in ends.chain(["+Inf".to_owned()]).zip(stats.buckets()) {
+        sum += count;
+        out.value(&format!("{name}_bucket"), &[("le", end)], sum);
+    }
+    out.value(&format!("{name}_sum"), &[], stats.total().as_secs_f64());
+    out.value(&format!("{name}_count"), &[], sum);
+    let help = "Calls of hooks that got no answer.";
+    out.counter("ringcast_hook_failures_total", help, stats.failed());
 }
 
 #[derive(Default)]
@@ -164,7 +182,29 @@ impl Text {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    #[test]
+    fn times_of_hooks() {
+        let stats = HookStats::default();
+        stats.note(Duration::from_millis(3), true);
+        stats.note(Duration::from_secs(60), false);
+        let mut out = Text::default();
+        hooks(&mut out, &stats);
+        for line in [
+            "ringcast_hook_seconds_bucket{le=\"0.002\"} 0",
+            "ringcast_hook_seconds_bucket{le=\"0.005\"} 1",
+            "ringcast_hook_seconds_bucket{le=\"30\"} 1",
+            "ringcast_hook_seconds_bucket{le=\"+Inf\"} 2",
+            "ringcast_hook_seconds_sum 60.003",
+            "ringcast_hook_seconds_count 2",
+            "ringcast_hook_failures_total 1",
+        ] {
+            assert!(out.text.lines().any(|found| found == line), "{line} in {}", out.text);
+        }
+    }
 
     #[test]
     fn labels_are_escaped() {

@@ -72,7 +72,7 @@ pub(super) fn authors() -> Value {
 
 /// `/api/v1/features`: what this build can do.
 pub(super) fn features(config: &Config) -> Value {
-    let options = "--https=on --callback=off --hls=off --hds=off --dvr=off --transcode=off \
+    let options = "--https=on --callback=on --hls=off --hds=off --dvr=off --transcode=off \
                    --ingest=off --stat=on --stream-caster=off";
     json!({
         "options": options,
@@ -83,7 +83,7 @@ pub(super) fn features(config: &Config) -> Value {
             "ssl": true,
             "hls": false,
             "hds": false,
-            "callback": false,
+            "callback": true,
             "api": config.http_api.enabled,
             "httpd": config.http_server.enabled,
             "dvr": false,
