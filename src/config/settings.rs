@@ -297,6 +297,7 @@ settings! {
         ---
         /// Name the ports this server listens on.
         ports: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_PORTS"], Live;
+    }
 
     /// Figures of the process and the machine in the API: CPU, memory, network, disks.
     Stats at [stats] {
