@@ -4,17 +4,20 @@ use std::fmt::{Display, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::alerts::Alerts;
-use super::api::System;
+use super::api::stats::ApiStats;
+use super::api::{Api, System};
 use super::hooks::stats::{BUCKETS_MS, HookStats};
 use super::serve::Handle;
 use crate::hub::{Counters, Reason};
+use crate::limits;
 use crate::version;
 
 /// All metrics, as text.
-pub fn text(handle: &Handle, system: &System, alerts: &Alerts) -> String {
+pub fn text(handle: &Handle, api: &Api) -> String {
     let mut out = Text::default();
-    srs(&mut out, handle, system);
-    own(&mut out, handle, alerts);
+    srs(&mut out, handle, &api.system);
+    own(&mut out, handle, &api.alerts);
+    of_api(&mut out, &api.stats);
     out.text
 }
 
@@ -121,11 +124,32 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     out.gauge("ringcast_media_memory_used_bytes", help, arena.used);
     let help = "Media memory held from the system, bytes.";
     out.gauge("ringcast_media_memory_reserved_bytes", help, arena.reserved);
+    let help = "Connections that may be open.";
+    out.gauge("ringcast_connections_limit", help, handle.config().max_connections);
+    out.gauge("ringcast_streams_limit", "Streams that may be there.", limits::STREAMS_MAX);
     out.gauge("ringcast_media_blocks", "Blocks of media memory in use.", arena.blocks);
     let name = "ringcast_alerts";
     out.family(name, "gauge", "Streams with an alert now, by alert.");
     for (alert, count) in alerts.counts() {
         out.value(name, &[("alert", alert.to_owned())], count);
+    }
+}
+
+/// What the API does and refuses.
+fn of_api(out: &mut Text, stats: &ApiStats) {
+    let now = stats.connections.load(Relaxed);
+    out.gauge("ringcast_api_connections", "Connections of the API now.", now);
+    let taken = stats.accepted.load(Relaxed);
+    out.counter("ringcast_api_accepted_total", "Connections of the API that were taken.", taken);
+    let name = "ringcast_api_answers_total";
+    out.family(name, "counter", "Answers of the API by status.");
+    for (class, count) in stats.answers() {
+        out.value(name, &[("status", class)], count);
+    }
+    let name = "ringcast_api_refused_total";
+    out.family(name, "counter", "What the API refused, and why.");
+    for (why, count) in stats.refused() {
+        out.value(name, &[("reason", why.to_owned())], count);
     }
 }
 

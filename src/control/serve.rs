@@ -24,6 +24,7 @@ use crate::shard::{Clocks, Guest, Host, Letter, Post, Service, Shard, Shared};
 use crate::systemd;
 
 use super::api::server::{self, Guests};
+use super::api::stats::Refusal;
 use super::api::{Api, TlsError};
 use super::client::HttpClient;
 use super::hooks::stats::HookStats;
@@ -151,6 +152,8 @@ pub fn serve(
         config: current.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone()),
     });
+    let api = Arc::new(Api::new(handle.clone()));
+    let api_stats = api.stats.clone();
     let (guests, mut handed) = tokio::sync::mpsc::channel(limits::HANDED_OVER_WAITING);
     let shared = Shared {
         config: config.clone(),
@@ -164,7 +167,9 @@ pub fn serve(
         // Without room the connection is closed: the API has more of them than it takes anyway.
         host: config.shares_http_port().then(|| {
             Host::new(move |guest| {
-                let _ = guests.try_send(guest);
+                if guests.try_send(guest).is_err() {
+                    api_stats.refuse(Refusal::HandedOver);
+                }
             })
         }),
         post,
@@ -205,9 +210,10 @@ pub fn serve(
     );
     say_who_may_publish(&config);
     ready(&handle);
+    // A shard that has something to send goes before whatever this thread does.
+    let _ = rustix::process::nice(NICE);
     tokio_uring::start(async {
-        let api = Arc::new(Api::new(handle.clone()));
-        let guests = Arc::new(Guests::default());
+        let guests = Arc::new(Guests::new(api.stats.clone()));
         let watching = api.clone();
         tokio::task::spawn(async move { watching.watch().await });
         for door in doors {
@@ -265,6 +271,9 @@ fn say_who_may_publish(config: &Config) {
         );
     }
 }
+
+/// How much later than the shards the control thread gets its turn on a busy machine.
+const NICE: i32 = 5;
 
 type Ended = (usize, Result<(), ServeError>);
 

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::reply::Reply;
+use super::stats::Refusal;
 use super::{Request, Route};
 use crate::config::Config;
 
@@ -15,7 +16,7 @@ pub(super) fn refusal(
     path: &str,
     request: &Request<'_>,
     route: &Route,
-) -> Option<Reply> {
+) -> Option<(Refusal, Reply)> {
     let auth = &config.http_api.auth;
     let basic = auth.enabled && !auth.password.is_empty();
     let bearer = !auth.token.is_empty();
@@ -37,7 +38,7 @@ pub(super) fn refusal(
     if !allowed {
         let challenges = [("Basic", basic), ("Bearer", bearer)];
         let challenges: Vec<_> = challenges.iter().filter(|c| c.1).map(|c| c.0).collect();
-        return Some(Reply::unauthorized(&challenges));
+        return Some((Refusal::Unauthorized, Reply::unauthorized(&challenges)));
     }
     // A browser that knows the password sends it along whoever made the page. Other sites may
     // look (CORS decides what they see), but a script or form of theirs may not change anything.
@@ -45,7 +46,7 @@ pub(super) fn refusal(
     let explicit = request.header("sec-fetch-mode") == Some("cors");
     if cross_site && !explicit && request.changes_something(route) {
         let text = "403 Forbidden: this came from a page of another site\n";
-        return Some(Reply::text(403, text));
+        return Some((Refusal::CrossSite, Reply::text(403, text)));
     }
     None
 }
@@ -85,7 +86,7 @@ mod tests {
         };
         let request = Request { ask: &ask, method: method.clone(), params: Vec::new() };
         let route = super::super::route::find(path, Port::Api);
-        refusal(config, path, &request, &route).map_or(200, |reply| reply.status())
+        refusal(config, path, &request, &route).map_or(200, |(_, reply)| reply.status())
     }
 
     #[test]

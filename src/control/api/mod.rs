@@ -11,6 +11,7 @@ mod reply;
 mod route;
 pub mod server;
 mod srs;
+pub mod stats;
 mod system;
 mod tls;
 
@@ -36,6 +37,7 @@ use super::serve::Handle;
 use events::Journal;
 use reply::{Code, Reply};
 use route::Route;
+use stats::{ApiStats, Refusal};
 pub use system::System;
 pub use tls::{TlsError, acceptor};
 
@@ -50,6 +52,8 @@ pub struct Api {
     pub alerts: Alerts,
     /// Figures of the process and the machine.
     pub system: System,
+    /// What was answered and refused.
+    pub stats: Arc<ApiStats>,
 }
 
 /// What a request came in by.
@@ -116,6 +120,7 @@ impl Api {
             journal: Journal::new(),
             alerts: Alerts::default(),
             system: system::System::new(),
+            stats: Arc::default(),
             handle,
         }
     }
@@ -188,7 +193,10 @@ impl Api {
         let route = route::find(&path, ask.port);
         let mut reply = match auth::refusal(&config, &path, &request, &route) {
             None => self.route(route, &request).await,
-            Some(refusal) => refusal,
+            Some((why, refusal)) => {
+                self.stats.refuse(why);
+                refusal
+            }
         };
         if let Some(callback) = jsonp {
             reply = reply.wrapped(&callback);
@@ -244,7 +252,7 @@ impl Api {
         if port != Port::Exporter && !self.handle.config().exporter.enabled {
             return Reply::failure(Code::ExporterDisabled);
         }
-        let text = metrics::text(&self.handle, &self.system, &self.alerts);
+        let text = metrics::text(&self.handle, self);
         Reply::text(200, &text).header("content-type", "text/plain; charset=utf-8")
     }
 
@@ -257,7 +265,10 @@ impl Api {
         };
         match self.journal.follow(last) {
             Some(follower) => Reply::events(follower),
-            None => Reply::text(503, "503 too many event streams are open\n"),
+            None => {
+                self.stats.refuse(Refusal::EventReaders);
+                Reply::text(503, "503 too many event streams are open\n")
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,13 +21,15 @@ use tokio::time::Sleep;
 use tokio_rustls::TlsAcceptor;
 
 use super::reply::{Reply, ReplyBody};
+use super::stats::{ApiStats, Refusal};
 use super::{Api, Ask, NoAnswer, Port};
 use crate::limits;
 
 /// Connections of all ports of the API, by address.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Guests {
     state: Mutex<(usize, HashMap<IpAddr, usize>)>,
+    stats: Arc<ApiStats>,
 }
 
 /// One connection's place among them.
@@ -36,11 +39,22 @@ struct Place {
 }
 
 impl Guests {
+    /// Nobody yet. They are counted in `stats`.
+    pub fn new(stats: Arc<ApiStats>) -> Guests {
+        Guests { state: Mutex::default(), stats }
+    }
+
     fn admit(self: &Arc<Guests>, ip: IpAddr) -> Option<Place> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *state;
         let own = by_address.entry(ip).or_default();
-        if *all >= limits::API_CONNECTIONS_MAX || *own >= limits::API_CONNECTIONS_PER_ADDRESS_MAX {
+        let refusal = match (*all, *own) {
+            (limits::API_CONNECTIONS_MAX.., _) => Some(Refusal::Connections),
+            (_, limits::API_CONNECTIONS_PER_ADDRESS_MAX..) => Some(Refusal::Address),
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.stats.refuse(refusal);
             if *own == 0 {
                 by_address.remove(&ip);
             }
@@ -48,6 +62,8 @@ impl Guests {
         }
         *all += 1;
         *own += 1;
+        self.stats.connections.store(*all, Relaxed);
+        self.stats.accepted.fetch_add(1, Relaxed);
         Some(Place { guests: self.clone(), ip })
     }
 }
@@ -57,6 +73,7 @@ impl Drop for Place {
         let mut state = self.guests.state.lock().unwrap_or_else(PoisonError::into_inner);
         let (all, by_address) = &mut *state;
         *all -= 1;
+        self.guests.stats.connections.store(*all, Relaxed);
         if let Some(own) = by_address.get_mut(&self.ip) {
             *own -= 1;
             if *own == 0 {
@@ -114,8 +131,14 @@ pub async fn serve(door: Door, api: Arc<Api>, guests: Arc<Guests>) {
                     let handshake = tls.accept(Patient::new(stream));
                     match tokio::time::timeout(HANDSHAKE, handshake).await {
                         Ok(Ok(stream)) => converse(stream, peer, port, &api).await,
-                        Ok(Err(why)) => tracing::debug!(%peer, "TLS of the HTTP API: {why}"),
-                        Err(_) => tracing::debug!(%peer, "TLS of the HTTP API: too slow"),
+                        Ok(Err(why)) => {
+                            api.stats.refuse(Refusal::Tls);
+                            tracing::debug!(%peer, "TLS of the HTTP API: {why}");
+                        }
+                        Err(_) => {
+                            api.stats.refuse(Refusal::Tls);
+                            tracing::debug!(%peer, "TLS of the HTTP API: too slow");
+                        }
                     }
                 }
             }
@@ -150,6 +173,8 @@ async fn converse(
 ) {
     let service = service_fn(|request| answer(request, peer, port, api));
     let result = http1::Builder::new()
+        // What comes next on a port that is shared may be for the streams: a client asks again.
+        .keep_alive(port != Port::Shared)
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .max_buf_size(limits::HTTP_HEAD_BYTES_MAX)
@@ -157,6 +182,9 @@ async fn converse(
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(why) = result {
+        if why.is_parse() || why.is_timeout() || why.is_incomplete_message() {
+            api.stats.refuse(Refusal::Request);
+        }
         tracing::debug!(%peer, "connection of the HTTP API: {why}");
     }
 }
@@ -167,24 +195,37 @@ async fn answer(
     port: Port,
     api: &Api,
 ) -> Result<Response<ReplyBody>, NoAnswer> {
+    let reply = match too_long(&request) {
+        Some(reply) => {
+            api.stats.refuse(Refusal::TooLong);
+            reply
+        }
+        None => {
+            let uri = request.uri();
+            let ask = Ask {
+                port,
+                peer,
+                method: request.method(),
+                path: uri.path(),
+                query: uri.query().unwrap_or_default(),
+                headers: request.headers(),
+            };
+            tracing::debug!(%peer, method = %ask.method, path = ?ask.path, "API request");
+            api.answer(&ask).await?
+        }
+    };
+    api.stats.answer(reply.status());
+    Ok(reply.into_http())
+}
+
+fn too_long(request: &hyper::Request<Incoming>) -> Option<Reply> {
     // No route reads a body. A small one is left behind: hyper then ends the connection.
     if request.body().size_hint().lower() > limits::API_BODY_BYTES_MAX {
-        return Ok(Reply::text(413, "413 Content Too Large\n").into_http());
+        return Some(Reply::text(413, "413 Content Too Large\n"));
     }
     let uri = request.uri();
-    if uri.path().len() + uri.query().map_or(0, str::len) > limits::HTTP_TARGET_BYTES_MAX {
-        return Ok(Reply::text(414, "414 URI Too Long\n").into_http());
-    }
-    let ask = Ask {
-        port,
-        peer,
-        method: request.method(),
-        path: uri.path(),
-        query: uri.query().unwrap_or_default(),
-        headers: request.headers(),
-    };
-    tracing::debug!(%peer, method = %ask.method, path = ?ask.path, "API request");
-    Ok(api.answer(&ask).await?.into_http())
+    let target = uri.path().len() + uri.query().map_or(0, str::len);
+    (target > limits::HTTP_TARGET_BYTES_MAX).then(|| Reply::text(414, "414 URI Too Long\n"))
 }
 
 /// Time for a TLS handshake.
@@ -280,7 +321,7 @@ mod tests {
 
     #[test]
     fn guests_are_bounded_by_address_and_in_all() {
-        let guests = Arc::new(Guests::default());
+        let guests = Arc::new(Guests::new(Arc::default()));
         let ip = |n: u32| IpAddr::V4(n.into());
         let own: Vec<_> = (0..limits::API_CONNECTIONS_PER_ADDRESS_MAX)
             .map(|_| guests.admit(ip(1)).expect("there is room"))
@@ -296,5 +337,8 @@ mod tests {
         drop(others);
         let state = guests.state.lock().unwrap();
         assert_eq!((state.0, state.1.len()), (0, 0));
+        let refused: Vec<_> = guests.stats.refused().filter(|(_, n)| *n > 0).collect();
+        assert_eq!(refused, [("connections", 1), ("address", 1)]);
+        assert_eq!(guests.stats.connections.load(Relaxed), 0);
     }
 }
