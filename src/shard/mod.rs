@@ -16,6 +16,7 @@ pub mod run;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
 
 use uring::{Arena, Conn, Driver, Event, Listener};
