@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod check;
 pub mod client;
 pub mod clock;

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use loadtest::ask::AskPlan;
 use loadtest::plan::{PlayGroup, PublishGroup, parse_rate, parse_share, parse_time};
 use loadtest::{Plan, Report, html, run, table};
 
@@ -36,6 +37,8 @@ enum Command {
     Publish(Publish),
     /// Runs a scenario file.
     Run(RunFile),
+    /// Asks an HTTP API at a steady rate.
+    Ask(Ask),
 }
 
 /// What all commands take.
@@ -130,6 +133,25 @@ struct Publish {
 }
 
 #[derive(Args)]
+struct Ask {
+    /// http://host:port/path; with several they are asked in turn.
+    #[arg(long, required = true)]
+    url: Vec<String>,
+    /// Requests per second.
+    #[arg(long, default_value = "1000/s", value_parser = parse_rate)]
+    rate: f64,
+    /// Connections.
+    #[arg(long, default_value_t = 32)]
+    connections: usize,
+    /// Length of the run (10s, 2m).
+    #[arg(long, default_value = "30s", value_parser = parse_time)]
+    seconds: f64,
+    /// A connection for each request.
+    #[arg(long)]
+    close: bool,
+}
+
+#[derive(Args)]
 struct RunFile {
     /// The scenario, TOML.
     scenario: PathBuf,
@@ -185,6 +207,7 @@ fn main() -> ExitCode {
             }
             Err(e) => return failed(&e),
         },
+        Command::Ask(c) => return ask(c),
     };
     let plan = with_common(plan, &common);
     let report = match run(plan) {
@@ -195,6 +218,21 @@ fn main() -> ExitCode {
         return failed(&e);
     }
     if report.violations.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(1) }
+}
+
+/// Asks, and writes the report as JSON. Exit status 1 when an answer is missing or is no success.
+fn ask(c: Ask) -> ExitCode {
+    let Ask { url: urls, rate, connections, seconds, close } = c;
+    let report = match loadtest::ask::ask(&AskPlan { urls, rate, connections, seconds, close }) {
+        Ok(report) => report,
+        Err(e) => return failed(&e),
+    };
+    match serde_json::to_string_pretty(&report) {
+        Ok(json) => println!("{json}"),
+        Err(e) => return failed(&e),
+    }
+    let fine = report.statuses.get(&200).copied().unwrap_or(0);
+    if fine == report.asked { ExitCode::SUCCESS } else { ExitCode::from(1) }
 }
 
 fn failed(e: &dyn std::fmt::Display) -> ExitCode {

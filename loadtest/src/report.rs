@@ -121,7 +121,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    fn of<C: Counter>(h: &Histogram<C>, divisor: f64) -> Quantiles {
+    pub(crate) fn of<C: Counter>(h: &Histogram<C>, divisor: f64) -> Quantiles {
         if h.is_empty() {
             return Quantiles::default();
         }
