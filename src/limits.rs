@@ -318,9 +318,14 @@ pub const WS_PLAYER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Connections of the API and the exporter at a time; one more is closed.
 pub const API_CONNECTIONS_MAX: usize = 2_048;
 /// The same from one address.
-pub const API_CONNECTIONS_PER_ADDRESS_MAX: usize = 1_024;
+pub const API_CONNECTIONS_PER_ADDRESS_MAX: usize = 256;
 /// Bytes of a request's body; a longer one is answered with 413. No route reads one.
 pub const API_BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Bytes of long answers that clients have not taken yet, together; with more the next long one is
+/// 503 instead.
+pub const API_ANSWERS_BYTES_MAX: usize = 128 << 20;
+/// An answer up to this long does not count there: the limit of connections bounds them.
+pub const API_ANSWER_BYTES_SHORT: usize = 16 << 10;
 /// Streams or clients in one answer; a larger `count` is cut to this, `start` leads on.
 pub const API_PAGE_MAX: usize = 10_000;
 /// Events that are kept for readers who come back; who was away for longer is told how many are

@@ -19,6 +19,8 @@ struct Rates {
 
 /// Samples of 3 s that make half a minute.
 const SAMPLES: usize = 11;
+/// Sums of vhosts are made this often at the most, ms.
+const VHOSTS_MS: i64 = 200;
 /// Nothing is said about less than this, ms.
 const SPAN_MS_MIN: i64 = 1_000;
 
@@ -58,6 +60,8 @@ struct State {
     /// How far the players of each stream were behind at the last look.
     lags: HashMap<StreamId, Lag>,
     clients_at: Option<Instant>,
+    /// What was answered last, and when.
+    vhosts_at: Option<(i64, Vec<Vhost>)>,
 }
 
 #[derive(Debug)]
@@ -208,7 +212,27 @@ impl Sampler {
 
     /// All vhosts that had a stream, by name.
     pub fn vhosts(&self, streams: &Registry, now_ms: i64) -> Vec<Vhost> {
-        let state = self.state();
+        let mut state = self.state();
+        // All streams are looked at, which nobody may have done more often than makes sense.
+        if let Some((at, vhosts)) = &state.vhosts_at
+            && (*at..*at + VHOSTS_MS).contains(&now_ms)
+        {
+            return vhosts.clone();
+        }
+        let vhosts = state.sum_vhosts(streams, now_ms);
+        state.vhosts_at = Some((now_ms, vhosts.clone()));
+        vhosts
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Used by one thread; a panic leaves at worst a sample out.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn sum_vhosts(&self, streams: &Registry, now_ms: i64) -> Vec<Vhost> {
+        let state = self;
         let mut found: BTreeMap<&str, (Vhost, [u64; 3])> = BTreeMap::new();
         for (name, vhost) in &state.vhosts {
             found.insert(name, (Vhost::default(), vhost.gone));
@@ -237,11 +261,6 @@ impl Sampler {
             vhost
         });
         vhosts.collect()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Used by one thread; a panic leaves at worst a sample out.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

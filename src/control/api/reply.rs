@@ -1,6 +1,7 @@
 //! Answers: SRS's envelopes and codes, JSONP, CORS.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::events::Follower;
+use super::stats::{ApiStats, Refusal};
 use crate::version;
 
 /// SRS's number of a failure that the API reports.
@@ -183,10 +185,17 @@ impl Reply {
     }
 
     /// As HTTP.
-    pub fn into_http(self) -> Response<ReplyBody> {
+    pub fn into_http(self, stats: &Arc<ApiStats>) -> Response<ReplyBody> {
         let body = match self.events {
             Some(follower) => ReplyBody::Events(follower),
-            None => ReplyBody::Whole(Some(Bytes::from(self.body))),
+            None => match stats.admit(self.body) {
+                Some(body) => ReplyBody::Whole(Some(body)),
+                None => {
+                    stats.refuse(Refusal::Answers);
+                    let text = "503 too many long answers are not taken; try again\n";
+                    return Reply::text(503, text).into_http(stats);
+                }
+            },
         };
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

@@ -214,8 +214,9 @@ async fn answer(
             api.answer(&ask).await?
         }
     };
-    api.stats.answer(reply.status());
-    Ok(reply.into_http())
+    let response = reply.into_http(&api.stats);
+    api.stats.answer(response.status().as_u16());
+    Ok(response)
 }
 
 fn too_long(request: &hyper::Request<Incoming>) -> Option<Reply> {

@@ -1,6 +1,11 @@
 //! What the API has answered and refused, for metrics.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use bytes::Bytes;
+
+use crate::limits::{API_ANSWER_BYTES_SHORT, API_ANSWERS_BYTES_MAX};
 
 /// Why somebody was refused before or instead of an answer of a route.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +28,13 @@ pub enum Refusal {
     CrossSite,
     /// Over the limit of readers of events.
     EventReaders,
+    /// Too many long answers are not taken by those who asked.
+    Answers,
 }
 
 impl Refusal {
     /// Every one with its name in metrics, in the order of the numbers.
-    pub const ALL: [(Refusal, &'static str); 9] = [
+    pub const ALL: [(Refusal, &'static str); 10] = [
         (Refusal::Connections, "connections"),
         (Refusal::Address, "address"),
         (Refusal::HandedOver, "handed_over"),
@@ -37,6 +44,7 @@ impl Refusal {
         (Refusal::Unauthorized, "unauthorized"),
         (Refusal::CrossSite, "cross_site"),
         (Refusal::EventReaders, "event_readers"),
+        (Refusal::Answers, "answers"),
     ];
 }
 
@@ -50,12 +58,43 @@ pub struct ApiStats {
     /// Answers by the first digit of their status.
     answers: [AtomicU64; 5],
     refused: [AtomicU64; Refusal::ALL.len()],
+    /// Bytes of long answers on their way.
+    waiting: AtomicUsize,
+}
+
+/// A long answer that is counted until nobody needs it any more.
+#[derive(Debug)]
+struct Counted {
+    body: Vec<u8>,
+    stats: Arc<ApiStats>,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.stats.waiting.fetch_sub(self.body.len(), Relaxed);
+    }
 }
 
 impl ApiStats {
     /// Counts a refusal.
     pub fn refuse(&self, why: Refusal) {
         self.refused[why as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Takes the body of an answer that is to be sent. `None` when too much is on its way.
+    pub fn admit(self: &Arc<Self>, body: Vec<u8>) -> Option<Bytes> {
+        if body.len() <= API_ANSWER_BYTES_SHORT {
+            return Some(Bytes::from(body));
+        }
+        let before = self.waiting.fetch_add(body.len(), Relaxed);
+        let body = Counted { body, stats: self.clone() };
+        (before + body.body.len() <= API_ANSWERS_BYTES_MAX).then(|| Bytes::from_owner(body))
     }
 
     /// Counts an answer.
@@ -79,6 +118,24 @@ impl ApiStats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_answers_are_bounded_together() {
+        let stats = Arc::new(ApiStats::default());
+        let long = || vec![b'x'; API_ANSWERS_BYTES_MAX / 2];
+        let (first, second) = (stats.admit(long()), stats.admit(long()));
+        assert!(first.is_some() && second.is_some() && stats.admit(long()).is_none());
+        assert!(stats.admit(vec![b'x'; API_ANSWER_BYTES_SHORT]).is_some());
+        // What a client has taken a part of counts until the rest is taken.
+        let mut rest = first.expect("admitted");
+        let part = rest.split_to(10);
+        drop(rest);
+        assert!(stats.admit(long()).is_none());
+        drop(part);
+        assert!(stats.admit(long()).is_some());
+        drop(second);
+        assert_eq!(stats.waiting.load(Relaxed), 0);
+    }
 
     #[test]
     fn counts_by_class_and_name() {
