@@ -110,7 +110,7 @@ impl ApiStats {
 
     /// Refusals by name.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let of = |(why, name): (Refusal, _)| (name, self.refused[why as usize].load(Relaxed));
+        let of = move |(why, name): (Refusal, _)| (name, self.refused[why as usize].load(Relaxed));
         Refusal::ALL.into_iter().map(of)
     }
 }
