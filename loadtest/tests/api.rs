@@ -472,6 +472,36 @@ fn closing_connections() {
     server.stop();
 }
 
+#[test]
+fn addresses_as_proxies_state_them() {
+    let server = Server::start(&[]);
+    let api = server.api_addr();
+    let publisher = publish(Media::AvcAac, &server.rtmp("live/cam"));
+    server.wait_for_stream("live/cam");
+    let ask = |header: &str| {
+        let mut stream = TcpStream::connect(server.http_addr()).expect("connect");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout");
+        let head = format!("GET /live/cam.flv HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("send");
+        stream
+    };
+    let first = ask("X-Forwarded-For: 203.0.113.9, 10.0.0.1");
+    let second = ask("X-Real-IP: 198.51.100.7:4711");
+    let all = wait_for_clients(api, 3);
+    let ips: Vec<_> = all.iter().filter(|c| c["publish"] == false).map(|c| &c["ip"]).collect();
+    assert!(
+        ips.contains(&&json!("203.0.113.9")) && ips.contains(&&json!("198.51.100.7")),
+        "{ips:?}"
+    );
+    let kick = http::request(api, "DELETE", "/api/v1/clients/?ip=203.0.113.9", &[]);
+    assert_eq!(code(&kick.json()), 0);
+    (&mut &first).read_to_end(&mut Vec::new()).expect("the server ends it");
+    let left = wait_for_clients(api, 2);
+    assert_eq!(of_type(&left, "flv-play")["ip"], "198.51.100.7");
+    drop((second, publisher));
+    server.stop();
+}
+
 /// Reads events until one of these kinds has come; gives their data and the last id.
 fn read_event(reader: &mut impl BufRead, kind: &str) -> (u64, Value) {
     let (mut id, mut event, mut data) = (0, String::new(), Value::Null);

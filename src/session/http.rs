@@ -389,6 +389,7 @@ impl HttpSession {
             stream: Arc::clone(&stream),
             kind,
             urls,
+            forwarded: forwarded(request),
             format,
             head: Bytes::from(head),
             rebase: jitter != TimeJitter::Off,

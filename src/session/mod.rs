@@ -106,6 +106,8 @@ pub struct Play {
     pub kind: ClientKind,
     /// What the client said of itself.
     pub urls: Urls,
+    /// Its address as a proxy states it: for records, never for rights.
+    pub forwarded: Option<IpAddr>,
     /// The encoding.
     pub format: Format,
     /// Sent right before the first bytes of the stream (an HTTP head).

@@ -358,6 +358,7 @@ impl RtmpSession {
                     stream: Arc::clone(&stream),
                     kind: ClientKind::RtmpPlay,
                     urls,
+                    forwarded: None,
                     format: Format::Rtmp,
                     head: Bytes::new(),
                     rebase: vhost.play.time_jitter != TimeJitter::Off,

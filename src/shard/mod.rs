@@ -14,7 +14,7 @@ pub mod route;
 pub mod run;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -358,7 +358,7 @@ impl<D: Driver> Shard<D> {
             tracing::info!(id = %session.id, peer = %session.peer,
                 protocol = session.protocol_name(), stream = %stream.name, "publish");
         }
-        if let Some(client) = self.join(conn, stream, kind, urls) {
+        if let Some(client) = self.join(conn, stream, kind, (urls, None)) {
             if let Some(publisher) = self.session(conn).and_then(Session::publisher) {
                 publisher.set_client(client.clone());
             }
@@ -372,14 +372,14 @@ impl<D: Driver> Shard<D> {
         conn: Conn,
         stream: Arc<Stream>,
         kind: ClientKind,
-        urls: Urls,
+        (urls, forwarded): (Urls, Option<IpAddr>),
     ) -> Option<Arc<Client>> {
         let (now, wall_ms) = (self.driver.now(), (self.clocks.wall_ms)());
         let session = self.session(conn)?;
         let age_ms = now.saturating_sub(session.opened_at) / 1_000_000;
         let new = NewClient {
             id: session.id,
-            peer: session.peer,
+            peer: SocketAddr::new(forwarded.unwrap_or(session.peer.ip()), session.peer.port()),
             kind,
             stream,
             urls,
@@ -453,8 +453,8 @@ impl<D: Driver> Shard<D> {
         let chunk_size = play.stream.chunk_size(vhost.chunk_size);
         self.driver.set_nodelay(conn, vhost.tcp_nodelay);
         let route = self.routes.of(local, peer.ip());
-        let Play { stream, kind, urls, format, head, rebase, duration_ms } = play;
-        let Some(client) = self.join(conn, stream.clone(), kind, urls) else { return };
+        let Play { stream, kind, urls, forwarded, format, head, rebase, duration_ms } = play;
+        let Some(client) = self.join(conn, stream.clone(), kind, (urls, forwarded)) else { return };
         stream.player_joined(self.index);
         Counters::add(&self.counters.players, 1);
         let key = (stream.id, format);
