@@ -533,7 +533,8 @@ mod tests {
         assert!(!is_known("vhost.play.gop_cache") && !is_known("vhost.play"));
         assert!(is_known("vhost.hls.hls_fragment") && is_known("vhost.hls"));
         assert!(!is_known("vhost.hsl"));
-        assert!(unread_variables().len() > 180);
+        // It shrinks with each feature.
+        assert!(unread_variables().len() > 100);
         assert!(!unread_variables().iter().any(|name| name == "SRS_LISTEN"));
     }
 }
