@@ -5,19 +5,19 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind};
 
 use crate::config::{Environment, Sources};
+use crate::fault::Fault;
 
 /// Exit status when everything went well.
 pub const EXIT_OK: u8 = 0;
-/// Exit status when the server failed.
+/// Exit status of a failure that SRS has no number for.
 pub const EXIT_FAILURE: u8 = 1;
-/// Exit status when the configuration is wrong (SRS: error 1023, of which a status has 8 bits).
-pub const EXIT_CONFIG: u8 = (1023 & 0xff) as u8;
-/// Exit status when another server holds the pid file (SRS: error 1035).
-pub const EXIT_PID_HELD: u8 = (1035 & 0xff) as u8;
-/// Exit status when the parent process is gone and `asprocess` is on (SRS: error 1073).
-pub const EXIT_PARENT_GONE: u8 = (1073 & 0xff) as u8;
 /// Exit status when the command line cannot be understood; what the parser itself uses.
 pub const EXIT_USAGE: u8 = 2;
+
+/// Exit status of a fault: as in SRS, the last 8 bits of its number.
+pub fn exit_status(fault: Fault) -> u8 {
+    fault.srs().map_or(EXIT_FAILURE, |number| (number & 0xff) as u8)
+}
 
 const EXAMPLES: &str = "\
 Examples:
@@ -32,6 +32,7 @@ Examples:
   ringcast -c srs.conf                   serve with a configuration of SRS
   ringcast import srs.conf > live.toml   write it as TOML
   ringcast config > all.toml             print every setting with its meaning
+  ringcast explain stream_busy           what an error in the log means, and what to do
 
 Publish: ffmpeg -re -i in.mp4 -c copy -f flv rtmp://localhost/live/one
 Play:    ffplay rtmp://localhost/live/one   or   http://localhost:8080/live/one.flv
@@ -39,18 +40,22 @@ Play:    ffplay rtmp://localhost/live/one   or   http://localhost:8080/live/one.
 Signals: TERM, INT stop at once; QUIT lets players finish; HUP reads the configuration anew;
 USR1 reopens the log file.
 Exit status: 0 done, 1 failed, 2 wrong command line; as in SRS: 255 wrong configuration,
-11 another server holds the pid file, 49 the parent process is gone (asprocess).";
+234 a port cannot be had, 11 another server holds the pid file, 49 the parent is gone (asprocess).";
 
 /// What the command line asks for.
 #[derive(Clone, Debug)]
-pub struct Invocation {
-    /// What to do.
-    pub command: Command,
-    /// Where the configuration comes from.
-    pub sources: Sources,
+pub enum Invocation {
+    /// Something with the configuration of these sources.
+    With(Command, Sources),
+    /// Print this configuration in SRS's grammar as TOML.
+    Import(PathBuf),
+    /// Print name and version as SRS does (`-g`).
+    Signature,
+    /// Print what an error means; all of them without a name.
+    Explain(Option<String>),
 }
 
-/// What to do.
+/// What to do with a configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve until a signal.
@@ -66,8 +71,6 @@ pub enum Command {
     },
     /// Print the settings.
     Config(ConfigForm),
-    /// Print a configuration in SRS's grammar as TOML; the file is the sources' one.
-    Import,
 }
 
 /// How the settings are printed.
@@ -97,6 +100,9 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
         let why = "-t tests the configuration of the server and stands without a command";
         return Err(Line::command().error(ErrorKind::ArgumentConflict, why));
     }
+    if line.signature {
+        return Ok(Invocation::Signature);
+    }
     let mut common = line.common;
     let command = match line.command {
         None if line.test => Command::Test,
@@ -109,10 +115,8 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
             common.extend(more);
             Command::Doctor { json }
         }
-        Some(Sub::Import { file }) => {
-            common.config = Some(file);
-            Command::Import
-        }
+        Some(Sub::Import { file }) => return Ok(Invocation::Import(file)),
+        Some(Sub::Explain { name }) => return Ok(Invocation::Explain(name)),
         Some(Sub::Config { reference, json, common: more }) => {
             common.extend(more);
             Command::Config(match (reference, json) {
@@ -124,14 +128,15 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
     };
     let (file, env, set) = (common.config, common.env, common.set);
     let sources = Sources { file, env, set, environment, directory: None };
-    Ok(Invocation { command, sources })
+    Ok(Invocation::With(command, sources))
 }
 
 /// Realtime video server: publish by RTMP, play by RTMP, HTTP-FLV and WebSocket.
 ///
 /// Without a command it serves.
 #[derive(Parser)]
-#[command(name = "ringcast", version, after_help = EXAMPLES, disable_version_flag = true)]
+#[command(name = "ringcast", version, after_help = EXAMPLES)]
+#[command(disable_version_flag = true, disable_help_flag = true)]
 struct Line {
     #[command(flatten)]
     common: Common,
@@ -143,6 +148,14 @@ struct Line {
     /// Print the version
     #[arg(short = 'V', short_alias = 'v', long = "version", action = ArgAction::Version)]
     version: Option<bool>,
+
+    /// Print name and version in SRS's short form
+    #[arg(short = 'g', short_alias = 'G', long = "signature")]
+    signature: bool,
+
+    /// Print help
+    #[arg(short = 'h', short_alias = '?', long = "help", action = ArgAction::Help)]
+    help: Option<bool>,
 
     #[command(subcommand)]
     command: Option<Sub>,
@@ -193,6 +206,11 @@ enum Sub {
         /// The file, for example /usr/local/srs/conf/srs.conf
         file: PathBuf,
     },
+    /// Print what an error means and what to do about it
+    Explain {
+        /// Its name in the log, or a number of SRS; all of them without
+        name: Option<String>,
+    },
     /// Print every setting with its meaning and its value
     Config {
         /// Print the reference page (Markdown)
@@ -208,11 +226,20 @@ enum Sub {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
-    fn parsed(line: &str) -> Result<Invocation, clap::Error> {
+    fn invoked(line: &str) -> Result<Invocation, clap::Error> {
         let words = std::iter::once("ringcast").chain(line.split_whitespace());
         parse_from(words, Environment::default())
+    }
+
+    fn parsed(line: &str) -> Result<(Command, Sources), clap::Error> {
+        invoked(line).map(|invocation| match invocation {
+            Invocation::With(command, sources) => (command, sources),
+            other => panic!("{line}: {other:?}"),
+        })
     }
 
     #[test]
@@ -222,17 +249,18 @@ mod tests {
 
     #[test]
     fn commands_and_options() {
-        assert_eq!(parsed("").unwrap().command, Command::Serve);
-        assert_eq!(parsed("-t").unwrap().command, Command::Test);
-        assert_eq!(parsed("demo").unwrap().command, Command::Demo);
-        assert_eq!(parsed("doctor --json").unwrap().command, Command::Doctor { json: true });
-        let form = |line| parsed(line).unwrap().command;
+        assert_eq!(parsed("").unwrap().0, Command::Serve);
+        assert_eq!(parsed("-t").unwrap().0, Command::Test);
+        assert_eq!(parsed("demo").unwrap().0, Command::Demo);
+        assert_eq!(parsed("doctor --json").unwrap().0, Command::Doctor { json: true });
+        let form = |line| parsed(line).unwrap().0;
         assert_eq!(form("config"), Command::Config(ConfigForm::Toml));
         assert_eq!(form("config --json"), Command::Config(ConfigForm::Json));
         assert_eq!(form("config --reference"), Command::Config(ConfigForm::Reference));
-        let import = parsed("import x.conf").unwrap();
-        assert_eq!((import.command, import.sources.file), (Command::Import, Some("x.conf".into())));
-        let sources = parsed("-c a.toml --set a=1 --set b=2 -e").unwrap().sources;
+        let import = invoked("import x.conf").unwrap();
+        assert!(matches!(import, Invocation::Import(file) if file == Path::new("x.conf")));
+        assert!(matches!(invoked("-G").unwrap(), Invocation::Signature));
+        let sources = parsed("-c a.toml --set a=1 --set b=2 -e").unwrap().1;
         assert_eq!(sources.file, Some("a.toml".into()));
         assert_eq!(sources.set, ["a=1", "b=2"]);
         assert!(sources.env);
@@ -240,7 +268,7 @@ mod tests {
 
     #[test]
     fn options_stand_before_or_after_the_command() {
-        let sources = parsed("--set a=1 -e demo --set b=2 -c x.toml").unwrap().sources;
+        let sources = parsed("--set a=1 -e demo --set b=2 -c x.toml").unwrap().1;
         assert_eq!(sources.set, ["a=1", "b=2"]);
         assert!(sources.env && sources.file == Some("x.toml".into()));
     }

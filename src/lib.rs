@@ -6,6 +6,8 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod doctor;
+pub mod errors;
+pub mod fault;
 pub mod hub;
 pub mod limits;
 pub mod log;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mimalloc::MiMalloc;
-use ringcast::cli::{self, Command, ConfigForm};
+use ringcast::cli::{self, Command, ConfigForm, Invocation};
 use ringcast::config::{self, Current, Loaded, Sources};
-use ringcast::control::serve::{Handle, ServeError};
+use ringcast::control::serve::Handle;
 use ringcast::control::{self, demo, listen::Listeners};
 use ringcast::daemon::{self, Detached};
+use ringcast::fault::Fault;
 use ringcast::pidfile::PidFileError;
-use ringcast::{doctor, limits, log, pidfile, privileges, systemd};
+use ringcast::{doctor, errors, limits, log, pidfile, privileges, systemd, version};
 
 /// Sessions come and go by the thousand on every shard; their small allocations are where a
 /// general allocator fragments. Built without transparent huge pages: after churn they kept twice
@@ -22,25 +23,35 @@ use ringcast::{doctor, limits, log, pidfile, privileges, systemd};
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let invocation = cli::parse();
-    if let (Command::Import, Some(file)) = (invocation.command, &invocation.sources.file) {
-        return match config::import(file) {
+    match cli::parse() {
+        Invocation::With(command, sources) => with_configuration(command, sources),
+        Invocation::Import(file) => match config::import(&file) {
             Ok(text) => print(&text),
             Err(errors) => complain(&errors),
-        };
+        },
+        Invocation::Explain(None) => print(&errors::list()),
+        Invocation::Explain(Some(name)) => match &errors::find(&name)[..] {
+            [] => {
+                eprintln!("ringcast: there is no error {name}; `ringcast explain` lists them all");
+                ExitCode::from(cli::EXIT_USAGE)
+            }
+            found => print(&found.iter().map(errors::explain).collect::<String>()),
+        },
+        Invocation::Signature => print(&format!("ringcast/{}\n", version::VERSION)),
     }
-    let loaded = match config::load(&invocation.sources) {
+}
+
+fn with_configuration(command: Command, sources: Sources) -> ExitCode {
+    let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(errors) => return complain(&errors),
     };
     for warning in &loaded.warnings {
         eprintln!("ringcast: warning: {warning}");
     }
-    match invocation.command {
-        Command::Serve => serve(loaded, invocation.sources, false),
-        Command::Demo => serve(loaded, invocation.sources, true),
-        // Without its file, which the command line does not allow.
-        Command::Import => ExitCode::from(cli::EXIT_USAGE),
+    match command {
+        Command::Serve => serve(loaded, sources, false),
+        Command::Demo => serve(loaded, sources, true),
         Command::Test => print(&test_line(&loaded)),
         Command::Config(form) => print(&match form {
             ConfigForm::Toml => config::to_toml(&loaded.config),
@@ -73,40 +84,36 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
         match daemon::detach(Duration::from_secs(limits::DAEMON_START_SECONDS)) {
             Ok(Detached::Foreground(status)) => return status,
             Ok(Detached::Background(duty)) => report = Some(duty),
-            Err(error) => return fail(&error),
+            Err(error) => return fail(Fault::DaemonFailed, &error),
         }
     }
     if let Err(why) = std::env::set_current_dir(&config.work_dir) {
-        return fail(&format!("cannot change to work_dir {}: {why}", config.work_dir.display()));
+        let text = format!("cannot change to work_dir {}: {why}", config.work_dir.display());
+        return fail(Fault::WorkDirUnusable, &text);
     }
     // Held until the end: its lock keeps a second server out.
     let _pid_file = match config.pid.as_os_str().is_empty() {
         true => None,
         false => match pidfile::acquire(&config.pid) {
             Ok(file) => Some(file),
-            Err(error) => {
-                fail(&error);
-                return ExitCode::from(match error {
-                    PidFileError::Held { .. } => cli::EXIT_PID_HELD,
-                    PidFileError::Unusable { .. } => cli::EXIT_FAILURE,
-                });
-            }
+            Err(error @ PidFileError::Held { .. }) => return fail(Fault::PidHeld, &error),
+            Err(error @ PidFileError::Unusable { .. }) => return fail(Fault::PidUnusable, &error),
         },
     };
     // Everything up to here, and the ports, takes the rights that the process was started with.
     let listeners = match Listeners::bind(&config) {
         Ok(listeners) => listeners,
-        Err(error) => return fail(&error),
+        Err(error) => return fail(error.fault(), &error),
     };
     if let Err(error) = privileges::drop_to(&config.user, &config.group) {
-        return fail(&error);
+        return fail(Fault::PrivilegesKept, &error);
     }
     let log = match log::start(&config.log) {
         Ok(log) => log,
-        Err(why) => return fail(&format!("cannot open the log: {why}; check log.file")),
+        Err(why) => return fail(Fault::LogUnusable, &why),
     };
     if let Some(note) = note {
-        tracing::warn!("{note}");
+        tracing::warn!(reason = Fault::ConfigDoubtful.name(), "{note}");
     }
     let on_ready = {
         let config = config.clone();
@@ -114,7 +121,8 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
             if let Some(report) = report
                 && let Err(why) = report.serving()
             {
-                tracing::warn!("cannot leave the terminal: {why}");
+                let reason = Fault::DaemonFailed.name();
+                tracing::warn!(reason, "cannot leave the terminal: {why}");
             }
             systemd::notify(systemd::State::Ready);
             if demo {
@@ -131,11 +139,7 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
     log.flush();
     match outcome {
         Ok(()) => ExitCode::from(cli::EXIT_OK),
-        Err(error @ ServeError::ParentGone) => {
-            fail(&error);
-            ExitCode::from(cli::EXIT_PARENT_GONE)
-        }
-        Err(error) => fail(&error),
+        Err(error) => fail(error.fault(), &error),
     }
 }
 
@@ -143,12 +147,19 @@ fn complain(errors: &config::ConfigErrors) -> ExitCode {
     for line in errors.to_string().lines() {
         eprintln!("ringcast: {line}");
     }
-    ExitCode::from(cli::EXIT_CONFIG)
+    name(Fault::ConfigInvalid)
 }
 
-fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+fn fail(fault: Fault, error: &dyn std::fmt::Display) -> ExitCode {
     eprintln!("ringcast: {error}");
-    ExitCode::from(cli::EXIT_FAILURE)
+    name(fault)
+}
+
+/// Says where there is more to read, and gives the status to end with.
+fn name(fault: Fault) -> ExitCode {
+    let name = fault.name();
+    eprintln!("ringcast: {name}: `ringcast explain {name}` says more");
+    ExitCode::from(cli::exit_status(fault))
 }
 
 fn test_line(loaded: &Loaded) -> String {

@@ -51,11 +51,21 @@ struct File {
 }
 
 /// All but the page itself lie under `/page/`, to keep out of the way of apps and static files.
-static FILES: [File; 6] = [
+static FILES: [File; 8] = [
     File {
         path: "/index.html",
         content_type: "text/html; charset=utf-8",
         body: include_bytes!("page/index.html"),
+    },
+    File {
+        path: "/errors/",
+        content_type: "text/html; charset=utf-8",
+        body: include_bytes!("page/errors.html"),
+    },
+    File {
+        path: "/page/errors.css",
+        content_type: "text/css; charset=utf-8",
+        body: include_bytes!("page/errors.css"),
     },
     File {
         path: "/page/app.js",

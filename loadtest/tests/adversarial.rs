@@ -84,7 +84,7 @@ impl Trial {
 
     /// Lines of the log about one reason.
     fn lines_about(&mut self, reason: &str) -> usize {
-        let text = format!("reason=\"{reason}\"");
+        let text = format!("reason={reason}");
         self.server.process_mut().lines().iter().filter(|line| line.contains(&text)).count()
     }
 

@@ -180,7 +180,8 @@ mod tests {
         let why = with(&["http_server.listen=1935"]).unwrap_err();
         assert_eq!(
             why,
-            "http_server.listen 1935 and listen 1935 are the same port; change one of them"
+            "--set http_server.listen: http_server.listen 1935 and listen 1935 are the same \
+             port; change one of them"
         );
         assert!(with(&["listen=[\"127.0.0.1:1935\", \"127.0.0.2:1935\"]"]).is_ok());
         let off = ["http_api.listen=8080", "http_api.enabled=false"];

@@ -36,13 +36,42 @@ pub(super) struct Directive {
 }
 
 impl Directive {
-    fn env_names(&self) -> Vec<String> {
+    /// True when it asks for something with this word, instead of stating what is so anyhow.
+    pub fn asks(&self, word: &str) -> bool {
+        match self.form {
+            Form::Off => word == "on",
+            // Off by itself is what this version does with a feature that it does not have.
+            Form::On if self.path.ends_with(".enabled") => word != "off",
+            Form::On => word == "off",
+            Form::Value => !same(word, self.default),
+            Form::Block | Form::Gone => false,
+        }
+    }
+
+    /// The blocks around it, from the inside out, that have a switch; its own if it is one counts
+    /// for what stands beside it only.
+    pub fn switches(&self) -> impl Iterator<Item = &'static Directive> {
+        let ends = self.path.rmatch_indices('.').map(|(end, _)| &self.path[..end]);
+        ends.filter_map(|block| find(&format!("{block}.enabled")))
+            .filter(|switch| switch.path != self.path)
+    }
+
+    /// The variables that stand for it.
+    pub fn env_names(&self) -> Vec<String> {
         match self.env {
             "-" => Vec::new(),
             "+" => vec![format!("SRS_{}", self.path.to_ascii_uppercase().replace('.', "_"))],
             names => names.split(',').map(String::from).collect(),
         }
     }
+}
+
+/// True when a word is the default, however a number is written.
+fn same(word: &str, default: Option<&str>) -> bool {
+    let number = |text: &str| text.parse::<f64>().ok();
+    default.is_some_and(|default| {
+        word == default || number(word).is_some_and(|word| Some(word) == number(default))
+    })
 }
 
 /// The setting of a directive whose path is not SRS's.
@@ -92,6 +121,17 @@ fn parse(line: &'static str) -> Option<Directive> {
         _ => return None,
     };
     Some(Directive { form, path: words.next()?, env: words.next()?, default: words.next() })
+}
+
+/// The directive that a variable stands for.
+pub(super) fn of_variable(name: &str) -> Option<&'static Directive> {
+    all().iter().find(|directive| directive.env_names().iter().any(|env| env == name))
+}
+
+/// True when settings stand in the block of this path.
+pub(super) fn has_rows(block: &str) -> bool {
+    let inside = |path: &str| path.strip_prefix(block).is_some_and(|rest| rest.starts_with('.'));
+    rows().any(|row| inside(row.path))
 }
 
 /// The directive at this path.

@@ -147,6 +147,7 @@ pub fn to_json(config: &Config) -> String {
                 "type": row.kind.name(),
                 "unit": row.kind.unit(),
                 "expects": row.kind.expected(),
+                "directives": directives::of_setting(row.path).collect::<Vec<_>>(),
                 "environment": row.env,
                 "takes_effect": effect(row),
                 "doc": joined(row.doc),

@@ -1,13 +1,15 @@
 //! The environment overlay: SRS's variables with SRS's rules, and ringcast's own.
 //!
 //! A non-empty variable beats the configuration file; an empty one counts as not set. A variable
-//! of SRS whose feature does not exist here yet is accepted with a warning, so that a working
-//! container description can be moved over as it is.
+//! that asks for a feature of SRS which does not exist here yet is an error, as in a file; one that
+//! belongs to a feature that is off is passed over, so that a working container description can be
+//! moved over as it is.
 
+use super::directives::{self, Form};
 use super::load::Draft;
 use super::row::{Kind, Raw, Row};
 use super::suggest::nearest;
-use super::{Config, ConfigError, directives, rows, srs};
+use super::{Config, ConfigError, rows, srs};
 
 /// Set to anything, it means `-e`.
 pub(super) const ENV_ONLY: &str = "SRS_ENV_ONLY";
@@ -67,11 +69,63 @@ impl Environment {
             let found = row.env.iter().find_map(|name| Some((*name, self.var(name)?)));
             let Some((name, text)) = found else { continue };
             let raw = read(row, name, text, &mut draft.warnings);
-            if let Err(why) = draft.set_everywhere(row, &raw) {
+            if let Err(why) = draft.set_everywhere(row, &raw, name.into()) {
                 draft.errors.push(ConfigError::Env { name: name.into(), why });
             }
         }
-        draft.warnings.extend(self.vars.iter().filter_map(|(name, _)| remark(name)));
+        for (name, text) in &self.vars {
+            match self.without_row(name, text, draft) {
+                Ok(remark) => draft.warnings.extend(remark),
+                Err(why) => draft.errors.push(ConfigError::Env { name: name.clone(), why }),
+            }
+        }
+    }
+
+    /// What to say about a variable that no row reads. As in a file, one that asks for what this
+    /// version does not have is an error.
+    fn without_row(
+        &self,
+        name: &str,
+        text: &str,
+        draft: &mut Draft,
+    ) -> Result<Option<String>, String> {
+        let read = rows().any(|row| row.env.contains(&name));
+        if read || [ENV_ONLY, CONFIG_FILE].contains(&name) || kubernetes(name) {
+            return Ok(None);
+        }
+        let Some(directive) = directives::of_variable(name) else { return Ok(remark(name)) };
+        let path = directive.path;
+        if draft.container.take(path, Some(text)) {
+            return Ok(None);
+        }
+        if directive.form == Form::Gone {
+            return Ok(Some(format!("{name} has no effect: {path} was removed from SRS")));
+        }
+        if !directive.asks(text) {
+            return Ok(None);
+        }
+        if let Some(why) = srs::moot(path) {
+            return Ok(Some(format!("{name} has no effect: {why}")));
+        }
+        let is_on = |switch: &directives::Directive| {
+            let words = switch.env_names().into_iter();
+            let word = words.filter_map(|name| self.var(&name)).next();
+            word.map_or(switch.form == Form::On, |word| switch.asks(word))
+        };
+        for switch in directive.switches() {
+            let block = switch.path.trim_end_matches(".enabled");
+            match (directives::has_rows(block), is_on(switch)) {
+                (true, _) => {}
+                // The switch has its own error.
+                (false, true) => return Ok(None),
+                (false, false) => {
+                    return Ok(Some(format!("{name} has no effect: {block} is not switched on")));
+                }
+            }
+        }
+        let what = if path.ends_with(".enabled") { "feature" } else { "directive" };
+        let thing = path.trim_end_matches(".enabled");
+        Err(format!("{thing} is a {what} of SRS that this version does not have yet; unset it"))
     }
 
     /// One line when there are settings in an environment that is not read.
@@ -102,14 +156,10 @@ fn read(row: &Row, name: &str, text: &str, warnings: &mut Vec<String>) -> Raw {
     }
 }
 
-/// What to say about a variable that no row reads.
+/// What to say about a variable that is no directive.
 fn remark(name: &str) -> Option<String> {
-    let special = [ENV_ONLY, CONFIG_FILE];
-    if special.contains(&name) || kubernetes(name) || rows().any(|row| row.env.contains(&name)) {
-        return None;
-    }
     if known().any(|known| known == name) {
-        return Some(format!("{name} has no effect: this version does not have the feature yet"));
+        return Some(format!("{name} has no effect here"));
     }
     let candidates = rows().flat_map(|row| row.env.iter().copied()).chain(known());
     Some(match nearest(name, candidates) {
@@ -204,7 +254,12 @@ mod tests {
     fn unknown_and_unfinished_names_are_remarked() {
         let loaded = load(&env(&[
             ("SRS_LISTN", "1"),
-            ("SRS_VHOST_HLS_ENABLED", "on"),
+            ("SRS_VHOST_HLS_ENABLED", "off"),
+            ("SRS_VHOST_DASH_DASH_FRAGMENT", "5"),
+            ("SRS_UTC_TIME", "on"),
+            ("SRS_IN_DOCKER", "on"),
+            ("SRS_REGION", "cn"),
+            ("SRS_TENCENTCLOUD_CLS_ENABLED", "on"),
             ("SRS_SERVICE_HOST", "10.0.0.1"),
             ("SRS_PORT_1935_TCP_ADDR", "10.0.0.1"),
             ("RINGCAST_SHARD", "2"),
@@ -215,8 +270,25 @@ mod tests {
             [
                 "RINGCAST_SHARD is not a known variable; did you mean RINGCAST_SHARDS?",
                 "SRS_LISTN is not a known variable; did you mean SRS_LISTEN?",
-                "SRS_VHOST_HLS_ENABLED has no effect: this version does not have the feature yet",
+                "SRS_REGION has no effect here",
+                "SRS_TENCENTCLOUD_CLS_ENABLED has no effect: tencentcloud_cls.enabled was removed \
+                 from SRS",
+                "SRS_UTC_TIME has no effect: the log is always in UTC",
+                "SRS_VHOST_DASH_DASH_FRAGMENT has no effect: vhost.dash is not switched on",
             ]
+        );
+        let errors = load(&env(&[
+            ("SRS_VHOST_HLS_ENABLED", "on"),
+            ("SRS_VHOST_HLS_HLS_FRAGMENT", "5"),
+            ("SRS_VHOST_PLAY_ATC", "on"),
+        ]));
+        let missing = "of SRS that this version does not have yet; unset it";
+        assert_eq!(
+            errors.unwrap_err().to_string(),
+            format!(
+                "SRS_VHOST_HLS_ENABLED: vhost.hls is a feature {missing}\n\
+                 SRS_VHOST_PLAY_ATC: vhost.play.atc is a directive {missing}"
+            )
         );
     }
 

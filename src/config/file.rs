@@ -1,6 +1,7 @@
 //! Reading a TOML file against the table: every unknown name, wrong type and value out of range
 //! is an error with file and line, and all of them are reported at once.
 
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use toml::de::{DeTable, DeValue};
@@ -16,17 +17,21 @@ use crate::limits::CONFIG_FILE_BYTES_MAX;
 /// Reads a configuration file as text.
 pub(super) fn read(path: &Path) -> Result<String, ConfigError> {
     let file = path.display().to_string();
-    let failed = |error: std::io::Error| ConfigError::Read { file: file.clone(), why: error };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > CONFIG_FILE_BYTES_MAX {
+    let failed = |error: io::Error| ConfigError::Read { file: file.clone(), why: error };
+    let mut text = Vec::new();
+    // What is read counts, not what `stat` says: it may be a pipe.
+    let opened = std::fs::File::open(path).map_err(failed)?;
+    opened.take(CONFIG_FILE_BYTES_MAX + 1).read_to_end(&mut text).map_err(failed)?;
+    if text.len() as u64 > CONFIG_FILE_BYTES_MAX {
         return Err(ConfigError::TooLong { file, max: CONFIG_FILE_BYTES_MAX });
     }
-    std::fs::read_to_string(path).map_err(failed)
+    String::from_utf8(text).map_err(|why| failed(io::Error::new(io::ErrorKind::InvalidData, why)))
 }
 
 /// Puts the settings of a TOML text into `draft`; `file` is its name in errors.
 pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
-    let line = |offset: usize| 1 + text[..offset.min(text.len())].matches('\n').count();
+    let ends: Vec<usize> = text.match_indices('\n').map(|(offset, _)| offset).collect();
+    let line = |offset: usize| 1 + ends.partition_point(|end| *end < offset);
     let fault = |offset, why| ConfigError::File { file: file.into(), line: line(offset), why };
     let table = match DeTable::parse(text) {
         Ok(table) => table.into_inner(),
@@ -37,7 +42,8 @@ pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
             return;
         }
     };
-    let mut walk = Walk { text, draft, faults: Vec::new(), vhosts: Vec::new() };
+    let place = |offset| format!("{file}:{}", line(offset));
+    let mut walk = Walk { text, place: &place, draft, faults: Vec::new(), vhosts: Vec::new() };
     walk.table("", None, &table);
     // What the vhosts inherit is known only now, wherever in the file it stands.
     for (name, offset, inner) in std::mem::take(&mut walk.vhosts) {
@@ -55,6 +61,8 @@ pub(super) fn apply_text(file: &str, text: &str, draft: &mut Draft) {
 /// What is on the way through a file.
 struct Walk<'d, 't> {
     text: &'t str,
+    /// How the place of an offset is written.
+    place: &'d dyn Fn(usize) -> String,
     draft: &'d mut Draft,
     /// Where in the text, and what.
     faults: Vec<(usize, String)>,
@@ -75,6 +83,7 @@ impl<'t> Walk<'_, 't> {
             let section = SECTIONS.iter().any(|section| section.path == path);
             match (row, value.get_ref()) {
                 (Some(row), read) => {
+                    self.draft.note(row, vhost, (self.place)(at));
                     if let Err(why) = self.draft.set(row, vhost, &Raw::from_toml(read)) {
                         self.faults.push((value.span().start, why));
                     }

@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::env::{CONFIG_FILE, ENV_ONLY};
+use super::places::Places;
 use super::row::{Raw, Row};
 use super::vhosts::{Key, classify};
-use super::{Config, Environment, check, file, machine, rows, srs, to_short_toml};
+use super::{Config, Environment, check, file, machine, places, rows, srs, to_short_toml};
 use crate::limits::CONFIG_ERRORS_SHOWN;
 
 /// Where a configuration comes from.
@@ -134,8 +135,10 @@ pub(super) struct Draft {
     pub errors: Vec<ConfigError>,
     /// Files that were read.
     pub files: Vec<PathBuf>,
-    /// The process runs in a container.
-    pub in_container: bool,
+    /// Where settings were given.
+    pub places: Places,
+    /// What the sources say about containers.
+    pub container: srs::Container,
 }
 
 impl Draft {
@@ -154,9 +157,17 @@ impl Draft {
         Ok(())
     }
 
-    /// The same for a source that stands over the file: what it says about vhosts holds for all
-    /// of them, whatever the file says about each.
-    pub fn set_everywhere(&mut self, row: &Row, raw: &Raw) -> Result<(), String> {
+    /// Remembers where a setting is given, for errors that are found later.
+    pub fn note(&mut self, row: &Row, vhost: Option<&str>, place: String) {
+        let vhost = vhost.filter(|_| row.of_vhost.is_some());
+        self.places.insert((vhost.map(String::from), row.path), place);
+    }
+
+    /// The same as [`Draft::set`] for a source that stands over the file: what it says about vhosts
+    /// holds for all of them, whatever the file says about each.
+    pub fn set_everywhere(&mut self, row: &Row, raw: &Raw, place: String) -> Result<(), String> {
+        self.places.retain(|(_, path), _| *path != row.path);
+        self.note(row, None, place);
         let value = row.value(raw)?;
         if let Some(of) = row.of_vhost {
             for vhost in self.config.vhosts.values_mut() {
@@ -176,7 +187,17 @@ impl Draft {
     fn finish(mut self, file: Option<PathBuf>) -> Result<Loaded, ConfigErrors> {
         // Rules across settings only mean something when each of them could be read.
         if self.errors.is_empty() {
+            let told = self.warnings.len();
             check::check(&self.config, &mut self.warnings, &mut self.errors);
+            let places = &self.places;
+            for warning in &mut self.warnings[told..] {
+                places::point_out(warning, places);
+            }
+            for error in &mut self.errors {
+                if let ConfigError::Together(why) = error {
+                    places::point_out(why, places);
+                }
+            }
         }
         match self.errors.is_empty() {
             true => {
@@ -210,7 +231,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
         draft.files.push(file.clone());
         match file::read(file) {
             Ok(text) if srs => {
-                draft.in_container = machine::in_container();
+                draft.container.inside = machine::in_container();
                 let directory = sources.directory.as_deref().unwrap_or(Path::new(""));
                 srs::apply(&file.display().to_string(), &text, Some(directory), &mut draft);
             }
@@ -223,12 +244,28 @@ pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     } else {
         draft.warnings.extend(environment.unread());
     }
+    if srs {
+        srs::fit_container(&mut draft);
+    }
     for text in &sources.set {
         if let Err(why) = set(text, &mut draft) {
             draft.errors.push(ConfigError::Set { text: text.clone(), why });
         }
     }
+    if let (true, false, Some(file)) = (srs, only_env, &file) {
+        require_listen(&file.display().to_string(), &mut draft);
+    }
     draft.finish(file)
+}
+
+/// SRS takes no configuration that does not say where to listen.
+fn require_listen(file: &str, draft: &mut Draft) {
+    let is_said = draft.places.contains_key(&(None, "listen"));
+    // With other mistakes it may be said where nothing could be read.
+    if !is_said && draft.errors.is_empty() {
+        let why = "no listen says where RTMP is served; write for example listen 1935;".into();
+        draft.errors.push(ConfigError::File { file: file.into(), line: 1, why });
+    }
 }
 
 /// Reads and checks the text of a file on top of the defaults; `name` is the file's name in errors
@@ -241,6 +278,8 @@ pub fn load_text(name: &str, text: &str) -> Result<Loaded, ConfigErrors> {
     if srs::is_srs(Path::new(name)) {
         srs::defaults(&mut draft.config);
         srs::apply(name, text, None, &mut draft);
+        srs::fit_container(&mut draft);
+        require_listen(name, &mut draft);
     } else {
         file::apply_text(name, text, &mut draft);
     }
@@ -269,8 +308,9 @@ fn set(text: &str, draft: &mut Draft) -> Result<(), String> {
         return Err("write it as key=value, for example --set shards=1".into());
     };
     let path = path.trim();
+    let place = format!("--set {path}");
     if let Some(row) = rows().find(|row| row.path == path) {
-        return draft.set_everywhere(row, &row.kind.raw_from_text(value));
+        return draft.set_everywhere(row, &row.kind.raw_from_text(value), place);
     }
     // vhost."a.com".play.gop_cache, with or without quotes around the name.
     let inside = path.strip_prefix("vhost.").unwrap_or_default();
@@ -283,7 +323,10 @@ fn set(text: &str, draft: &mut Draft) -> Result<(), String> {
     });
     // Names have dots: the shortest name is meant.
     match fits.min_by_key(|(_, name)| name.len()) {
-        Some((row, name)) => draft.set(row, Some(name), &row.kind.raw_from_text(value)),
+        Some((row, name)) => {
+            draft.note(row, Some(name), place);
+            draft.set(row, Some(name), &row.kind.raw_from_text(value))
+        }
         None => Err(file::unknown(path)),
     }
 }

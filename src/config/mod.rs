@@ -14,6 +14,7 @@ mod env;
 mod file;
 mod load;
 mod machine;
+mod places;
 mod reload;
 mod row;
 mod settings;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, ListenAddr};
+use crate::fault::Fault;
 use crate::media::Kind;
 use crate::proto::flv::TagReader;
 use crate::proto::rtmp::client::{Client, ClientOptions, Event, HandshakeKind, Role};
@@ -60,11 +61,19 @@ pub fn publish(config: &Config) {
     let addr = reachable(listen);
     let clip = match Clip::read() {
         Ok(clip) => clip,
-        Err(error) => return tracing::error!("the built-in clip cannot be read: {error}"),
+        Err(error) => {
+            return tracing::error!(
+                reason = Fault::PartFailed.name(),
+                "the built-in clip cannot be read: {error}"
+            );
+        }
     };
     loop {
         if let Err(error) = publish_once(addr, &clip) {
-            tracing::warn!("demo publisher: {error}; trying again in a second");
+            tracing::warn!(
+                reason = Fault::PartFailed.name(),
+                "demo publisher: {error}; trying again in a second"
+            );
         }
         std::thread::sleep(Duration::from_secs(1));
     }

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::client::{Call, HttpClient};
 use super::hooks::grumble::Grumble;
 use crate::config::{Config, ListenAddr};
+use crate::fault::Fault;
 use crate::limits::HOOK_ANSWER_MAX;
 use crate::version;
 
@@ -38,7 +39,9 @@ pub async fn run(config: impl Fn() -> Arc<Config>, client: Rc<HttpClient>) {
         };
         // The answer means nothing; that there is none does.
         if let Err(why) = client.call(call).await {
-            grumble.say(url, |more| tracing::warn!(url, more, "no heartbeat: {why}"));
+            grumble.say(url, |more| {
+                tracing::warn!(reason = Fault::CallFailed.name(), url, more, "no heartbeat: {why}")
+            });
         }
         tokio::time::sleep(now.heartbeat.interval.max(Duration::from_secs(1))).await;
     }

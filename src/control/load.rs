@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::hub::{Counters, StreamId};
 use crate::remux::Registry;
 use crate::session::admission::Admission;
@@ -53,7 +54,8 @@ impl Load {
         if level != before {
             admission.breaker.set(level);
             if level > before {
-                tracing::warn!(level = level.name(), percent, "the load rises");
+                let reason = Fault::LoadHigh.name();
+                tracing::warn!(reason, level = level.name(), percent, "the load rises");
             } else {
                 tracing::info!(level = level.name(), percent, "the load falls");
             }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::{ConfigErrors, Current, Reloaded};
+use crate::fault::Fault;
 use crate::log::LogHandle;
 use crate::shard::{Letter, Post};
 use crate::systemd;
@@ -58,7 +59,11 @@ impl<W: uring::Wake> Reloader<W> {
             Ok(reloaded) => reloaded,
             Err(errors) => {
                 for line in errors.to_string().lines() {
-                    tracing::error!(cause, "configuration not reloaded: {line}");
+                    tracing::error!(
+                        reason = Fault::ConfigInvalid.name(),
+                        cause,
+                        "configuration not reloaded: {line}"
+                    );
                 }
                 return Err(errors);
             }
@@ -66,13 +71,16 @@ impl<W: uring::Wake> Reloader<W> {
         self.log.set_level(self.current.load().log.level);
         self.post.tell_all(&Letter::Reloaded);
         for warning in &reloaded.warnings {
-            tracing::warn!("{warning}");
+            tracing::warn!(reason = Fault::ConfigDoubtful.name(), "{warning}");
         }
         for change in reloaded.applied() {
             tracing::info!("configuration: {change}");
         }
         for path in reloaded.need_restart() {
-            tracing::warn!("configuration: {path} differs from the file and takes a restart");
+            tracing::warn!(
+                reason = Fault::ConfigNeedsRestart.name(),
+                "configuration: {path} differs from the file and takes a restart"
+            );
         }
         let changes = reloaded.changes.len();
         tracing::info!(cause, changes, "configuration reloaded");

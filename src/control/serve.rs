@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use uring::{Arena, ArenaOptions, Driver, Ring, RingOptions, ZeroCopy};
 
 use crate::config::{self, Config, Current, ListenAddr, Switch, Vhost};
+use crate::fault::Fault;
 use crate::hub::Counters;
 use crate::limits;
 use crate::log::LogHandle;
@@ -80,6 +81,22 @@ pub enum ServeError {
     /// A shard's ring became unusable, or a shard hit a bug.
     #[error("shard {0} failed: {1}; please report this")]
     Shard(usize, String),
+}
+
+impl ServeError {
+    /// What the index of errors knows it by.
+    pub fn fault(&self) -> Fault {
+        match self {
+            ServeError::Unavailable(_) => Fault::IoUringUnavailable,
+            ServeError::Listen { .. } => Fault::ListenFailed,
+            ServeError::Inherited(_) => Fault::SocketUnexpected,
+            ServeError::ParentGone => Fault::ParentGone,
+            ServeError::Memory { .. } => Fault::MemoryUnavailable,
+            ServeError::Tls(_) => Fault::TlsUnusable,
+            ServeError::System(..) => Fault::SystemFailed,
+            ServeError::Shard(..) => Fault::ShardFailed,
+        }
+    }
 }
 
 /// What runs beside the shards.
@@ -234,7 +251,12 @@ pub fn serve(
         let outcome = watch(handle, ends, log).await;
         let left = hooks.flush(Duration::from_millis(limits::HOOK_FLUSH_MS)).await;
         if left > 0 {
-            tracing::warn!(sessions = left, "hooks about ends could not be delivered in time");
+            let reason = Fault::HooksUndelivered.name();
+            tracing::warn!(
+                reason,
+                sessions = left,
+                "hooks about ends could not be delivered in time"
+            );
         }
         outcome
     })?;
@@ -264,6 +286,7 @@ fn say_who_may_publish(config: &Config) {
     let vhosts: Vec<&str> = config.all_vhosts().filter(without).map(|(name, _)| name).collect();
     if !vhosts.is_empty() {
         tracing::warn!(
+            reason = Fault::ConfigDoubtful.name(),
             vhosts = vhosts[..vhosts.len().min(10)].join(" "),
             "no rule says who may publish: only loopback and private addresses may. Set \
              vhost.publish.open, or a rule (vhost.security, vhost.token, \
@@ -325,7 +348,7 @@ async fn watch(
                     drop(handle.reloader.reload("the file has changed"));
                 }
             }
-            _ = upgrade.recv() => tracing::warn!("SIGUSR2: reserved, ignored"),
+            _ = upgrade.recv() => tracing::info!("SIGUSR2: reserved, ignored"),
             _ = beat.tick() => {
                 load.beat(&config, &handle.counters, &handle.streams, &handle.admission);
             }
@@ -353,7 +376,7 @@ async fn watch(
                 running -= 1;
                 if let Err(error) = result {
                     stop(&handle, "a shard failed");
-                    tracing::error!(shard = index, "{error}");
+                    tracing::error!(reason = Fault::ShardFailed.name(), shard = index, "{error}");
                     return Err(error);
                 }
                 if running == 0 {
@@ -411,6 +434,7 @@ fn run_shard(
         // The same on every shard: said once.
         if let (0, Err(why)) = (index, ring.napi_busy_poll()) {
             tracing::warn!(
+                reason = Fault::KernelRefused.name(),
                 "the kernel refuses NAPI busy polling ({why}): the shards sleep as usual. It takes \
                  Linux 6.9 with CONFIG_NET_RX_BUSY_POLL; set napi_busy_poll to 0 to do without"
             );
@@ -472,6 +496,7 @@ fn arena(config: &Config) -> Result<Arena, ServeError> {
         drop(arena.writer(1));
         if !arena.stats().huge_pages {
             tracing::warn!(
+                reason = Fault::KernelRefused.name(),
                 "no huge pages for media memory: ordinary ones are used, which costs a little CPU \
                  at many streams. Reserve some with `sysctl vm.nr_hugepages={}`, or set \
                  huge_pages to \"off\"",

@@ -6,10 +6,10 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal,)*) => {
         /// Why something was refused, dropped, skipped, closed or failed.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reason { $($(#[$doc])* $name,)* }
+        pub enum Reason { $($(#[doc = $doc])+ $name,)* }
 
         impl Reason {
             /// Every reason, in the order of the table.
@@ -18,6 +18,11 @@ macro_rules! reasons {
             /// Name in logs and metrics.
             pub fn name(self) -> &'static str {
                 match self { $(Reason::$name => $text,)* }
+            }
+
+            /// What it means, for the index of errors.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Reason::$name => concat!($($doc),+),)* }
             }
         }
     };

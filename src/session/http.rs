@@ -355,7 +355,8 @@ impl HttpSession {
             Ok(stream) => stream,
             Err(error) => {
                 if env.may_say() {
-                    tracing::warn!(id = %self.id, peer = %env.peer, "refused: {error}");
+                    tracing::warn!(reason = Reason::StreamsLimit.name(), id = %self.id,
+                        peer = %env.peer, "refused: {error}");
                 }
                 env.counters.count(Reason::StreamsLimit);
                 out.extend_from_slice(&http::response::plain(503));

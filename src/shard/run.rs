@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use uring::{Conn, Driver, Errno, Event};
 
+use crate::fault::Fault;
 use crate::hub::{Counters, Reason};
 use crate::limits;
 use crate::session::Closing;
@@ -205,6 +206,7 @@ impl<D: Driver> Shard<D> {
                 if self.accept_warned_at.is_none_or(|at| now - at >= ACCEPT_WARNING_NS) {
                     self.accept_warned_at = Some(now);
                     tracing::warn!(
+                        reason = Reason::AcceptFailed.name(),
                         "accepting failed: {errno}; trying again in a moment. Raise \
                         LimitNOFILE or lower max_connections if this goes on"
                     );
@@ -537,7 +539,7 @@ impl<D: Driver> Shard<D> {
         self.end_holds(now);
         self.forget_idle(now);
         if let Some(why) = self.driver.take_diagnostic() {
-            tracing::warn!(shard = self.index, "{why}");
+            tracing::warn!(reason = Fault::KernelRefused.name(), shard = self.index, "{why}");
         }
         if self.index == 0 {
             for held_back in self.shared.quiet.take_over(now) {

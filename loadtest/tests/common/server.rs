@@ -139,9 +139,13 @@ impl Server {
 
     /// Ends the server as an operator does, and fails if it does not end cleanly.
     pub fn stop(mut self) -> Finished {
-        let process = self.process.take().expect("the server runs until stop");
-        process.signal(Signal::TERM);
-        let finished = process.finish(Duration::from_secs(10));
+        self.process_mut().signal(Signal::TERM);
+        self.ended(Duration::from_secs(10))
+    }
+
+    /// Waits for the server to end by itself, and fails if it does not end cleanly.
+    pub fn ended(mut self, limit: Duration) -> Finished {
+        let finished = self.process.take().expect("the server runs until stop").finish(limit);
         let bad: Vec<_> = finished.stderr.iter().filter(|line| line.contains("panicked")).collect();
         assert!(bad.is_empty(), "the server's log has a panic: {bad:?}");
         finished.expect_success("ringcast")

@@ -21,7 +21,6 @@ use grammar::{Node, Place};
 
 /// Directives that ask for nothing that ringcast does not do anyhow, and why.
 const MOOT: &[(&str, &str)] = &[
-    ("auto_reload_for_docker", "write config_watch to have the file watched"),
     ("empty_ip_ok", "a peer always has an address here"),
     ("ff_log_dir", "no ffmpeg is started"),
     ("ff_log_level", "no ffmpeg is started"),
@@ -52,6 +51,37 @@ pub(super) fn defaults(config: &mut Config) {
     config.pid = "./objs/srs.pid".into();
     config.log.tank = LogTank::File;
     config.log.file = "./objs/srs.log".into();
+}
+
+/// What the sources say about the container that the process may run in.
+#[derive(Clone, Copy, Debug, Default)]
+pub(in crate::config) struct Container {
+    /// It runs in one.
+    pub inside: bool,
+    /// It may go to the background all the same.
+    pub allows_daemon: bool,
+    /// The configuration is not watched although it runs in one.
+    pub leaves_files: bool,
+}
+
+impl Container {
+    /// Takes a directive or a variable that says something about containers; `false` for others.
+    pub fn take(&mut self, path: &str, word: Option<&str>) -> bool {
+        match path {
+            "in_docker" => self.inside |= word == Some("on"),
+            "disable_daemon_for_docker" => self.allows_daemon = word == Some("off"),
+            "auto_reload_for_docker" => self.leaves_files = word == Some("off"),
+            _ => return false,
+        }
+        true
+    }
+}
+
+/// In a container SRS stays in the foreground and watches its configuration, unless told otherwise.
+pub(super) fn fit_container(draft: &mut Draft) {
+    let Container { inside, allows_daemon, leaves_files } = draft.container;
+    draft.config.daemon &= !inside || allows_daemon;
+    draft.config.config_watch |= inside && !leaves_files;
 }
 
 /// Puts the directives of a text into `draft`. Included files are looked for in `directory`, or
@@ -115,6 +145,10 @@ impl Reader<'_> {
         self.draft.warnings.push(format!("{}:{}: {why}", self.files[at.file], at.line));
     }
 
+    fn note(&mut self, row: &Row, at: Place, scope: Scope<'_>) {
+        self.draft.note(row, scope.vhost, format!("{}:{}", self.files[at.file], at.line));
+    }
+
     /// Errors and warnings as people read: by file, from the top.
     fn finish(mut self) {
         for (vhost, row, at, lines) in std::mem::take(&mut self.repeated) {
@@ -134,10 +168,8 @@ impl Reader<'_> {
     fn root(&mut self, nodes: &[Node]) {
         let root = Scope { path: "", vhost: None, quiet: false };
         // What vhosts inherit comes first, wherever it stands.
-        for node in nodes.iter().filter(|node| node.name != "vhost") {
-            self.directive(node, root, nodes);
-        }
-        self.container(nodes);
+        let others: Vec<Node> = nodes.iter().filter(|n| n.name != "vhost").cloned().collect();
+        self.block(&others, root);
         let vhosts: Vec<&Node> = nodes.iter().filter(|node| node.name == "vhost").collect();
         // Where there is no other vhost, the default one is what `[vhost]` says.
         let only_default = vhosts.len() == 1 && vhosts[0].word() == Some(DEFAULT_VHOST);
@@ -148,7 +180,8 @@ impl Reader<'_> {
                 continue;
             };
             if !seen.insert(name) {
-                self.fault(node.at, format!("the vhost {name} is there already"));
+                let why = "is there already; the first one counts, as in SRS";
+                self.warn(node.at, format!("the vhost {name} {why}"));
                 continue;
             }
             let mut vhost = None;
@@ -175,9 +208,24 @@ impl Reader<'_> {
     }
 
     fn block(&mut self, nodes: &[Node], scope: Scope<'_>) {
+        let mut seen = HashSet::new();
         for node in nodes {
+            let again = node.block.is_some() && !seen.insert(node.name.as_str());
+            if again && !REPEATABLE.contains(&node.name.as_str()) {
+                self.repeated_block(node, scope);
+                continue;
+            }
             self.directive(node, scope, nodes);
         }
+    }
+
+    fn repeated_block(&mut self, node: &Node, scope: Scope<'_>) {
+        let name = &node.name;
+        if scope.path == "vhost" && name == "http_remux" {
+            // The one block of which SRS refuses a second one.
+            return self.fault(node.at, format!("{name} is there already; remove one of them"));
+        }
+        self.warn(node.at, format!("{name} is there already; the first one counts, as in SRS"));
     }
 
     fn directive(&mut self, node: &Node, scope: Scope<'_>, siblings: &[Node]) {
@@ -207,7 +255,7 @@ impl Reader<'_> {
                     self.fault(node.at, why);
                 }
             }
-            (None, None) if IN_DOCKER.contains(&path.as_str()) => {}
+            (None, None) if self.draft.container.take(&path, node.word()) => {}
             (None, None) => match known {
                 Some(known) if known.form == Form::Block => {
                     self.fault(node.at, format!("{path} takes a block: {} {{ … }}", node.name));
@@ -246,7 +294,7 @@ impl Reader<'_> {
                 Form::Off => word != Some("on"),
                 _ => false,
             };
-            let has_rows = rows().any(|row| row.path.starts_with(&below));
+            let has_rows = directives::has_rows(path);
             // What SRS does unasked is not asked for by a block without the word.
             let gone = switch.form == Form::Gone;
             if !quiet && !has_rows && word.is_some() && !gone {
@@ -270,20 +318,11 @@ impl Reader<'_> {
         siblings: &[Node],
     ) {
         let path = known.path;
-        let word = node.word().unwrap_or_default();
-        let asks = match known.form {
-            // An empty word is SRS's default.
-            _ if node.args.is_empty() => false,
-            Form::Off => word == "on",
-            // Off by itself is what this version does with a feature that it does not have.
-            Form::On if path.ends_with(".enabled") => word != "off",
-            Form::On => word == "off" && !is_idle(path, siblings),
-            Form::Value => !same(word, known.default) && !is_idle(path, siblings),
-            Form::Block | Form::Gone => false,
-        };
+        // An empty word is SRS's default.
+        let asks = node.word().is_some_and(|word| known.asks(word)) && !is_idle(path, siblings);
         if known.form == Form::Gone && !scope.quiet {
             self.warn(node.at, format!("{path} was removed from SRS and has no effect"));
-        } else if let Some((_, why)) = MOOT.iter().find(|(moot, _)| *moot == path) {
+        } else if let Some(why) = moot(path) {
             if asks || path == "http_server.dir" {
                 self.warn(node.at, format!("{path} has no effect: {why}"));
             }
@@ -318,6 +357,7 @@ impl Reader<'_> {
         let vhost = scope.vhost.map(String::from);
         if matches!(row.kind, Kind::Lines) {
             let line = Raw::Text(node.args.join(" "));
+            self.note(row, node.at, scope);
             match self.repeated.iter_mut().find(|(v, r, ..)| *v == vhost && r.path == row.path) {
                 Some((.., lines)) => lines.push(line),
                 None => self.repeated.push((vhost, row, node.at, vec![line])),
@@ -335,6 +375,7 @@ impl Reader<'_> {
             let more = node.args[1..].join(" ");
             self.warn(node.at, format!("{path} takes one word: {more} has no effect"));
         }
+        self.note(row, node.at, scope);
         let raw = self.raw(row, path, node);
         match raw.and_then(|raw| self.draft.set(row, scope.vhost, &raw)) {
             Ok(()) => {}
@@ -386,26 +427,14 @@ impl Reader<'_> {
             }
         })
     }
-
-    /// SRS stays in the foreground in a container unless told otherwise.
-    fn container(&mut self, nodes: &[Node]) {
-        let word = |name: &str| nodes.iter().find(|node| node.name == name).and_then(Node::word);
-        let inside = word("in_docker") == Some("on") || self.draft.in_container;
-        if inside && word("disable_daemon_for_docker") != Some("off") {
-            self.draft.config.daemon = false;
-        }
-    }
 }
 
-/// Directives that only say how a container is recognised.
-const IN_DOCKER: &[&str] = &["in_docker", "disable_daemon_for_docker"];
+/// Blocks of which there may be several beside each other.
+const REPEATABLE: &[&str] = &["stream_caster", "transcode", "ingest", "engine"];
 
-/// True when a word is the default, however a number is written.
-fn same(word: &str, default: Option<&str>) -> bool {
-    let number = |text: &str| text.parse::<f64>().ok();
-    default.is_some_and(|default| {
-        word == default || number(word).is_some_and(|word| Some(word) == number(default))
-    })
+/// Why a directive has no effect although it may be written.
+pub(super) fn moot(path: &str) -> Option<&'static str> {
+    MOOT.iter().find(|(moot, _)| *moot == path).map(|(_, why)| *why)
 }
 
 /// True for a part of a feature that is not in use because of what stands beside it.

@@ -7,8 +7,12 @@ use crate::config::{
     load, load_text, to_short_toml,
 };
 
+/// Reads a text, with the one directive that none may lack put before its first line.
 fn read(text: &str) -> Result<Loaded, ConfigErrors> {
-    load_text("x.conf", text)
+    match text.contains("listen 1935") {
+        true => load_text("x.conf", text),
+        false => load_text("x.conf", &format!("listen 1935; {text}")),
+    }
 }
 
 fn good(text: &str) -> Config {
@@ -75,6 +79,9 @@ fn what_is_not_said_is_as_in_srs() {
     // In a container SRS stays in the foreground, unless it is told not to.
     assert!(!good("in_docker on;").daemon);
     assert!(good("in_docker on; disable_daemon_for_docker off;").daemon);
+    // There it watches its configuration, too.
+    assert!(good("in_docker on;").config_watch && !config.config_watch);
+    assert!(!good("in_docker on; auto_reload_for_docker off;").config_watch);
 }
 
 #[test]
@@ -111,7 +118,7 @@ fn mistakes_have_a_line_and_a_hint() {
                chunk_size 12;\n\
                http_remux { enabled on; mount [vhost]/[app]/[stream].ts; }\n\
              }\n\
-             vhost a.com { }\n\
+             vhost b.com { http_remux { } http_remux { } }\n\
              vhost { }\n\
              play { }\n\
              daemon { }\n\
@@ -127,7 +134,7 @@ fn mistakes_have_a_line_and_a_hint() {
              not 12",
             "x.conf:7: vhost.http_remux.mount \"[vhost]/[app]/[stream].ts\" must end in .flv: \
              this version serves no other container over HTTP",
-            "x.conf:9: the vhost a.com is there already",
+            "x.conf:9: http_remux is there already; remove one of them",
             "x.conf:10: a vhost is written as: vhost its.name { … }",
             "x.conf:11: unknown directive play; did you mean vhost.play?",
             "x.conf:12: daemon takes a value, no block",
@@ -238,6 +245,49 @@ fn old_names_are_where_they_are_now() {
              switch it off with `enabled off;` or remove it",
             "x.conf:3: unknown directive vhost.mr.speed",
         ]
+    );
+}
+
+#[test]
+fn of_several_blocks_the_first_counts() {
+    let text = "vhost a.com { play { gop_cache off; } play { queue_length 5; } }\n\
+        vhost a.com { chunk_size 1000; }\nhttp_server { enabled off; }\n\
+        http_server { enabled on; }\n";
+    let config = good(text);
+    assert!(!config.vhost("a.com").play.gop_cache && !config.http_server.enabled);
+    assert_eq!(config.vhost("a.com").play.queue_length, Duration::from_secs(30));
+    assert_eq!(config.vhost("a.com").chunk_size, 60000);
+    assert_eq!(
+        warnings(text),
+        [
+            "x.conf:4: http_server is there already; the first one counts, as in SRS",
+            "x.conf:1: play is there already; the first one counts, as in SRS",
+            "x.conf:2: the vhost a.com is there already; the first one counts, as in SRS",
+        ]
+    );
+}
+
+#[test]
+fn where_to_listen_has_to_be_said() {
+    let why = "no listen says where RTMP is served; write for example listen 1935;";
+    for text in ["", "vhost __defaultVhost__ { }", "listen;", "http_server { listen 8080; }"] {
+        let errors = load_text("x.conf", text).unwrap_err().to_string();
+        assert_eq!(errors, format!("x.conf:1: {why}"), "{text}");
+    }
+    assert!(load_text("x.conf", "rtmp { listen 1935; }").is_ok());
+}
+
+#[test]
+fn rules_across_settings_name_the_lines() {
+    assert_eq!(
+        errors("\ndaemon on;\nsrs_log_tank file;\nasprocess on;"),
+        ["x.conf:2: daemon and asprocess cannot both be on: in the background the parent is \
+             always gone (asprocess: x.conf:4)"]
+    );
+    assert_eq!(
+        errors("listen 1935;\nhttp_server {\n enabled on;\n listen 1935;\n}"),
+        ["x.conf:4: http_server.listen 1935 and listen 1935 are the same port; change one of \
+             them (listen: x.conf:1)"]
     );
 }
 

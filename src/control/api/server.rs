@@ -23,6 +23,8 @@ use tokio_rustls::TlsAcceptor;
 use super::reply::{Reply, ReplyBody};
 use super::stats::{ApiStats, Refusal};
 use super::{Api, Ask, NoAnswer, Port};
+use crate::fault::Fault;
+use crate::hub::Reason;
 use crate::limits;
 
 /// Connections of all ports of the API, by address.
@@ -105,14 +107,24 @@ pub async fn serve(door: Door, api: Arc<Api>, guests: Arc<Guests>) {
     let addr = door.listener.local_addr().ok();
     let listener = match TcpListener::from_std(door.listener) {
         Ok(listener) => listener,
-        Err(why) => return tracing::error!(?addr, "the HTTP API cannot be served: {why}"),
+        Err(why) => {
+            return tracing::error!(
+                reason = Fault::PartFailed.name(),
+                ?addr,
+                "the HTTP API cannot be served: {why}"
+            );
+        }
     };
     loop {
         let (stream, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(why) => {
                 // Out of descriptors, or a peer that left again: others may come.
-                tracing::warn!(?addr, "accepting a connection of the HTTP API failed: {why}");
+                tracing::warn!(
+                    reason = Reason::AcceptFailed.name(),
+                    ?addr,
+                    "accepting a connection of the HTTP API failed: {why}"
+                );
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             }
@@ -161,7 +173,8 @@ pub async fn take_over(
             let stream = Patient { read, ..Patient::new(stream) };
             converse(stream, peer, Port::Shared, &api).await;
         }
-        Err(why) => tracing::warn!(%peer, "a connection cannot be taken over: {why}"),
+        Err(why) => tracing::warn!(reason = Fault::SystemFailed.name(), %peer,
+            "a connection cannot be taken over: {why}"),
     }
 }
 

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::super::client::{Call, HttpClient};
 use crate::config::{Action, Token};
+use crate::fault::Fault;
 use crate::hub::Reason;
 use crate::limits::{JWKS_BYTES_MAX, JWKS_FETCH_MS_MIN, JWKS_KEYS_MAX, JWT_BYTES_MAX};
 use crate::media::name::StreamName;
@@ -145,6 +146,7 @@ impl Keys {
             }
             // Keys that are there stay good.
             Err(why) => tracing::warn!(
+                reason = Fault::CallFailed.name(),
                 url = super::without_query(&token.jwks_url),
                 "the key set cannot be fetched: {why}"
             ),

@@ -210,7 +210,7 @@ impl Hooks {
         let accept = hooks.accept_on_failure;
         self.grumble.say(url, |more| {
             let done = if accept { "let in all the same" } else { "refused" };
-            tracing::warn!(id = %case.id, url = without_query(url), more,
+            tracing::warn!(reason = reason.name(), id = %case.id, url = without_query(url), more,
                 "{}: {why}; the client is {done}", hook.name());
         });
         if accept {
@@ -256,7 +256,8 @@ impl Hooks {
             Ok(answer) if (200..500).contains(&answer.status) && !is_transient(answer.status) => {
                 self.parts.counters.count(Reason::HookEndRefused);
                 self.grumble.say(url, |more| {
-                    tracing::warn!(id = %case.id, url = without_query(url), more,
+                    let reason = Reason::HookEndRefused.name();
+                    tracing::warn!(reason, id = %case.id, url = without_query(url), more,
                         status = answer.status, "{}: not the answer 0, which changes nothing",
                         hook.name());
                 });
@@ -271,7 +272,8 @@ impl Hooks {
             Err(why) => why.to_string(),
         };
         self.grumble.say(url, |more| {
-            tracing::warn!(id = %case.id, url = without_query(url), more,
+            let reason = Reason::HookRetried.name();
+            tracing::warn!(reason, id = %case.id, url = without_query(url), more,
                 "{}: {why}; it is told again", hook.name());
         });
         false

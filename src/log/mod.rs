@@ -9,17 +9,20 @@ use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, select_biased};
-use tracing::Subscriber;
+use tracing::{Level, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::time::FormatTime as _;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::{Layer, Registry, fmt, reload};
+use tracing_subscriber::{Registry, fmt, reload};
 
 use crate::config::{Log, LogLevel, LogTank};
+use crate::fault::Fault;
 use crate::limits::LOG_LINES_WAITING;
+use format::{Lines, Said};
+
+mod format;
 
 /// Bytes of lines that are gathered for one system call.
 const BATCH_BYTES: usize = 64 << 10;
@@ -99,22 +102,17 @@ fn build(
     let (lines_in, lines) = bounded(waiting);
     let (control_in, control) = bounded(16);
     let counters = Arc::new(Counters::default());
-    let colour = sink.colour();
-    let writer = Writer { sink, json: config.json, counters: counters.clone(), reported: 0 };
+    // Whoever reads debug lines wants to know which module speaks.
+    let target = matches!(config.level, LogLevel::Trace | LogLevel::Debug);
+    let form = Lines { json: config.json, colour: sink.colour(), target };
+    let writer = Writer { sink, form, counters: counters.clone(), reported: 0 };
     std::thread::Builder::new().name("log".into()).spawn(move || writer.run(&lines, &control))?;
 
     let (level, level_handle) = reload::Layer::new(filter(config.level));
     let tail = Tail { lines: lines_in, counters: counters.clone() };
     let output = move || tail.clone();
-    // Whoever reads debug lines wants to know which module speaks.
-    let target = matches!(config.level, LogLevel::Trace | LogLevel::Debug);
-    let format = if config.json {
-        let json = fmt::layer().json().flatten_event(true).with_span_list(false);
-        json.with_writer(output).boxed()
-    } else {
-        fmt::layer().with_target(target).with_ansi(colour).with_writer(output).boxed()
-    };
-    let subscriber = Registry::default().with(level).with(format);
+    let lines = fmt::layer().event_format(form).with_writer(output);
+    let subscriber = Registry::default().with(level).with(lines);
     Ok((subscriber, LogHandle { control: control_in, counters, level: level_handle }))
 }
 
@@ -154,7 +152,7 @@ impl Write for Tail {
 /// The writer thread.
 struct Writer {
     sink: Sink,
-    json: bool,
+    form: Lines,
     counters: Arc<Counters>,
     /// Dropped lines that were reported so far.
     reported: u64,
@@ -241,20 +239,8 @@ impl Writer {
 
     /// Writes a warning of the log's own, in the form of all lines.
     fn note(&mut self, message: &str, count: u64) {
-        let mut time = String::new();
-        let now = fmt::time::SystemTime;
-        // Formatting into a string cannot fail.
-        let _ = now.format_time(&mut fmt::format::Writer::new(&mut time));
-        let line = match self.json {
-            true => {
-                let level = "WARN";
-                let fields = serde_json::json!({
-                    "timestamp": time, "level": level, "message": message, "count": count,
-                });
-                format!("{fields}\n")
-            }
-            false => format!("{time}  WARN {message} count={count}\n"),
-        };
+        let said = Said::new(message.into(), Fault::LogLinesLost.name(), "count", count);
+        let line = self.form.line(SystemTime::now(), Level::WARN, None, &said);
         self.write(line.as_bytes(), 1);
     }
 
@@ -336,18 +322,18 @@ mod tests {
     }
 
     #[test]
-    fn text_lines_arrive_with_fields_and_span() {
+    fn text_lines_arrive_with_fields_and_session() {
         let config = file_config("text");
         let (subscriber, handle) =
             build(&config, Sink::open(&config).unwrap(), LOG_LINES_WAITING).unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            let _session = tracing::info_span!("session", id = "a1").entered();
-            tracing::info!(stream = "live/one", "publish");
+            tracing::info!(id = %"a1", stream = "live/one", "publish");
             tracing::debug!("not at this level");
         });
         handle.flush();
         let text = fs::read_to_string(&config.file).unwrap();
-        assert!(text.ends_with("INFO session{id=\"a1\"}: publish stream=\"live/one\"\n"), "{text}");
+        assert!(text.ends_with("][a1] publish stream=live/one\n"), "{text}");
+        assert!(text.contains(&format!("[INFO][{}][a1]", std::process::id())), "{text}");
         assert_eq!(text.lines().count(), 1);
         fs::remove_file(config.file).unwrap();
     }
@@ -358,15 +344,14 @@ mod tests {
         let (subscriber, handle) =
             build(&config, Sink::open(&config).unwrap(), LOG_LINES_WAITING).unwrap();
         tracing::subscriber::with_default(subscriber, || {
-            let _session = tracing::info_span!("session", id = "a1").entered();
-            tracing::warn!(bytes = 7, "a \"quoted\"\nword");
+            tracing::warn!(id = "a1", bytes = 7, reason = "bug", "a \"quoted\"\nword");
         });
         handle.flush();
         let text = fs::read_to_string(&config.file).unwrap();
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
         assert_eq!(line["message"], "a \"quoted\"\nword");
         assert_eq!((&line["bytes"], &line["level"]), (&7.into(), &"WARN".into()));
-        assert_eq!(line["span"]["id"], "a1");
+        assert_eq!((&line["id"], &line["reason"]), (&"a1".into(), &"bug".into()));
         fs::remove_file(config.file).unwrap();
     }
 
