@@ -42,6 +42,15 @@ USR1 reopens the log file.
 Exit status: 0 done, 1 failed, 2 wrong command line; as in SRS: 255 wrong configuration,
 234 a port cannot be had, 11 another server holds the pid file, 49 the parent is gone (asprocess).";
 
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  ringcast doctor                                   this machine, with the default settings
+  ringcast doctor -c ringcast.toml                  for a configuration
+  ringcast doctor --address live.example.com        is this name reachable, is there NAT
+  ringcast doctor --json | jq '.checks[] | select(.status != \"ok\")'
+
+Exit status: 1 when a check fails, else 0.";
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Invocation {
@@ -56,7 +65,7 @@ pub enum Invocation {
 }
 
 /// What to do with a configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve until a signal.
     Serve,
@@ -68,6 +77,8 @@ pub enum Command {
     Doctor {
         /// Print JSON.
         json: bool,
+        /// The name or address that clients are told to use.
+        address: Option<String>,
     },
     /// Print the settings.
     Config(ConfigForm),
@@ -111,9 +122,9 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
             common.extend(more);
             Command::Demo
         }
-        Some(Sub::Doctor { json, common: more }) => {
+        Some(Sub::Doctor { json, address, common: more }) => {
             common.extend(more);
-            Command::Doctor { json }
+            Command::Doctor { json, address }
         }
         Some(Sub::Import { file }) => return Ok(Invocation::Import(file)),
         Some(Sub::Explain { name }) => return Ok(Invocation::Explain(name)),
@@ -192,12 +203,18 @@ enum Sub {
         #[command(flatten)]
         common: Common,
     },
-    /// Check kernel, limits, memory and ports, and print a fix for each finding
-    #[command(after_help = "Exit status: 1 when a check fails, else 0.")]
+    /// Check machine, network and configuration, and print a fix for each finding
+    ///
+    /// Kernel, limits, memory, ports, clock, files, addresses, and whether the servers of hooks,
+    /// key sets and heartbeat answer. Nothing is changed; others have three seconds to answer.
+    #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// The name or address that clients are told to use: see whether it leads here
+        #[arg(long, value_name = "NAME")]
+        address: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -252,7 +269,10 @@ mod tests {
         assert_eq!(parsed("").unwrap().0, Command::Serve);
         assert_eq!(parsed("-t").unwrap().0, Command::Test);
         assert_eq!(parsed("demo").unwrap().0, Command::Demo);
-        assert_eq!(parsed("doctor --json").unwrap().0, Command::Doctor { json: true });
+        assert_eq!(
+            parsed("doctor --json").unwrap().0,
+            Command::Doctor { json: true, address: None }
+        );
         let form = |line| parsed(line).unwrap().0;
         assert_eq!(form("config"), Command::Config(ConfigForm::Toml));
         assert_eq!(form("config --json"), Command::Config(ConfigForm::Json));

@@ -58,8 +58,8 @@ fn with_configuration(command: Command, sources: Sources) -> ExitCode {
             ConfigForm::Json => config::to_json(&loaded.config),
             ConfigForm::Reference => config::reference(),
         }),
-        Command::Doctor { json } => {
-            let findings = doctor::examine(&loaded.config);
+        Command::Doctor { json, address } => {
+            let findings = doctor::examine(&loaded.config, address.as_deref());
             let text = if json { doctor::to_json(&findings) } else { doctor::to_text(&findings) };
             let printed = print(&text);
             match doctor::worst(&findings) {

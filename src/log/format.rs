@@ -149,7 +149,8 @@ fn one_line(line: String) -> String {
 }
 
 fn is_plain(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '"')
+    let ends = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '"' | '=');
+    !text.is_empty() && !text.contains(ends)
 }
 
 impl Visit for Said {
@@ -272,12 +273,13 @@ mod tests {
             ("id", "a2b3c4d5".into()),
             ("stream", "live/one".into()),
             ("detail", "two words".into()),
+            ("counts", "a=1".into()),
             ("bytes", 7.into()),
             ("reason", "stream_busy".into()),
         ]);
         let line = |level| PLAIN.line(at(0), level, None, &said);
         let head = "[1970-01-01 00:00:00.007]";
-        let tail = "publish stream=live/one detail=\"two words\" bytes=7";
+        let tail = "publish stream=live/one detail=\"two words\" counts=\"a=1\" bytes=7";
         assert_eq!(
             line(Level::INFO),
             format!("{head}[INFO][{pid}][a2b3c4d5] {tail} reason=stream_busy\n")

@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod block;
+mod clock;
 pub mod driver;
 mod hold;
 mod inherit;
@@ -20,6 +21,7 @@ mod wake;
 
 pub use arena::{Arena, ArenaFull, ArenaOptions, ArenaStats};
 pub use block::{BLOCK_SIZES, Block, BlockWriter, Entry};
+pub use clock::clock_is_synchronised;
 pub use driver::*;
 pub use inherit::take_inherited;
 pub use net::listen;

@@ -16,6 +16,8 @@ use uring::{Probe, Unavailable};
 use crate::config::{Config, ListenAddr, LogTank, Memory, Switch};
 use crate::limits::DESCRIPTORS_RESERVED;
 
+mod network;
+
 /// Shortest queue of waiting connections that a burst of players does not overflow.
 const BACKLOG_WANTED: u64 = 4096;
 /// Bytes that the rings of one shard lock beside media memory, roughly.
@@ -32,7 +34,7 @@ pub enum Status {
     Ok,
     /// The server runs, but not as well as it could.
     Warn,
-    /// The server does not start, or not with this configuration.
+    /// The server does not start, not with this configuration, or lets nobody in.
     Fail,
 }
 
@@ -51,8 +53,9 @@ pub struct Finding {
     pub fix: String,
 }
 
-/// Runs every check for `config`.
-pub fn examine(config: &Config) -> Vec<Finding> {
+/// Runs every check for `config`; `announced` is the name or address that clients are told to use,
+/// if it is known. Other machines have some seconds to answer.
+pub fn examine(config: &Config, announced: Option<&str>) -> Vec<Finding> {
     let memory = Memory::read();
     let budget = config.media_memory.bytes(memory);
     let cores = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
@@ -78,8 +81,12 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         findings.extend(list.iter().map(|addr| port(setting, *addr)));
     }
     let source = read("/sys/devices/system/clocksource/clocksource0/current_clocksource");
-    findings.push(clock(source.trim(), SystemTime::now()));
+    findings.push(clock(source.trim(), SystemTime::now(), uring::clock_is_synchronised()));
     findings.extend(files(config));
+    let local = network::local_addresses();
+    findings.push(network::addresses(&local, config));
+    findings.extend(announced.map(|name| network::announced(name, &local, config)));
+    findings.extend(network::calls(config));
     findings
 }
 
@@ -349,7 +356,7 @@ fn no_such_address(why: &io::Error) -> bool {
     matches!(errno, Some(rustix::io::Errno::AFNOSUPPORT | rustix::io::Errno::ADDRNOTAVAIL))
 }
 
-fn clock(source: &str, now: SystemTime) -> Finding {
+fn clock(source: &str, now: SystemTime, synchronised: Option<bool>) -> Finding {
     let check = "clock";
     let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     if seconds < CLOCK_MIN {
@@ -361,6 +368,16 @@ fn clock(source: &str, now: SystemTime) -> Finding {
             "timedatectl set-ntp true",
         );
     }
+    if synchronised == Some(false) {
+        return Finding::bad(
+            check,
+            Status::Warn,
+            "no time source keeps it right",
+            "it drifts: tokens expire at the wrong time, and logs of two machines do not fit",
+            "timedatectl set-ntp true, or install chrony",
+        );
+    }
+    let kept = synchronised.map_or("", |_| ", kept right by a time source");
     match source {
         "hpet" | "acpi_pm" | "jiffies" => Finding::bad(
             check,
@@ -370,8 +387,8 @@ fn clock(source: &str, now: SystemTime) -> Finding {
             "boot with tsc=reliable, or echo tsc > \
              /sys/devices/system/clocksource/clocksource0/current_clocksource",
         ),
-        "" => Finding::ok(check, "set"),
-        source => Finding::ok(check, format!("set, clock source {source}")),
+        "" => Finding::ok(check, format!("set{kept}")),
+        source => Finding::ok(check, format!("set{kept}, clock source {source}")),
     }
 }
 
@@ -496,9 +513,12 @@ mod tests {
 
     #[test]
     fn clocks() {
-        assert_eq!(clock("tsc", SystemTime::now()).status, Status::Ok);
-        assert_eq!(clock("hpet", SystemTime::now()).status, Status::Warn);
-        assert_eq!(clock("tsc", SystemTime::UNIX_EPOCH).status, Status::Warn);
+        let now = SystemTime::now();
+        assert_eq!(clock("tsc", now, Some(true)).status, Status::Ok);
+        assert_eq!(clock("tsc", now, None).found, "set, clock source tsc");
+        assert!(clock("tsc", now, Some(false)).meaning.contains("drifts"));
+        assert_eq!(clock("hpet", now, None).status, Status::Warn);
+        assert_eq!(clock("tsc", SystemTime::UNIX_EPOCH, None).status, Status::Warn);
     }
 
     #[test]
@@ -517,7 +537,7 @@ mod tests {
             Config { listen: vec!["127.0.0.27:0".parse().unwrap()], ..Config::default() };
         config.http_server.enabled = false;
         config.http_api.enabled = false;
-        let findings = examine(&config);
+        let findings = examine(&config, None);
         let status = worst(&findings).word();
         let text = to_text(&findings);
         assert!(text.contains("port                 listen 127.0.0.27:0 is free"), "{text}");
