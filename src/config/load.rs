@@ -295,6 +295,9 @@ pub fn import(file: &Path) -> Result<String, ConfigErrors> {
     let sources = Sources { file: Some(file.into()), ..Sources::default() };
     let loaded = load(&sources)?;
     let mut out = format!("# From {}, by `ringcast import`.\n", file.display());
+    if machine::in_container() {
+        out.push_str("# Made in a container: `daemon` and `config_watch` are as there.\n");
+    }
     for warning in &loaded.warnings {
         out.push_str(&format!("# {warning}\n"));
     }
