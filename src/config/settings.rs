@@ -295,6 +295,9 @@ settings! {
         /// What the receiver knows this server by.
         device_id: String = r#""""#, Kind::Text, ["SRS_HEARTBEAT_DEVICE_ID"], Live;
         ---
+        /// Add the figures of process and machine that the API has at /api/v1/summaries.
+        summaries: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_SUMMARIES"], Live;
+        ---
         /// Name the ports this server listens on.
         ports: bool = "false", PREFER_FALSE, ["SRS_HEARTBEAT_PORTS"], Live;
     }

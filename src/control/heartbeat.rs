@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::client::{Call, HttpClient};
 use super::hooks::grumble::Grumble;
@@ -20,7 +20,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Reports for as long as the control thread runs.
-pub async fn run(config: impl Fn() -> Arc<Config>, client: Rc<HttpClient>) {
+pub async fn run(
+    config: impl Fn() -> Arc<Config>,
+    summaries: impl Fn() -> Value,
+    client: Rc<HttpClient>,
+) {
     let grumble = Grumble::default();
     loop {
         let now = config();
@@ -32,7 +36,7 @@ pub async fn run(config: impl Fn() -> Arc<Config>, client: Rc<HttpClient>) {
         let url = now.heartbeat.url.split('?').next().unwrap_or_default();
         let call = Call {
             url,
-            json: Some(body(&now)),
+            json: Some(body(&now, &summaries)),
             timeout: TIMEOUT,
             answer_max: HOOK_ANSWER_MAX,
             tls_verify: true,
@@ -47,7 +51,7 @@ pub async fn run(config: impl Fn() -> Arc<Config>, client: Rc<HttpClient>) {
     }
 }
 
-fn body(config: &Config) -> String {
+fn body(config: &Config, summaries: impl Fn() -> Value) -> String {
     let mut body = json!({
         "device_id": config.heartbeat.device_id,
         "ip": device_ip().to_string(),
@@ -55,6 +59,9 @@ fn body(config: &Config) -> String {
         "service": version::service_id(),
         "pid": std::process::id().to_string(),
     });
+    if config.heartbeat.summaries {
+        body["summaries"] = summaries();
+    }
     if config.heartbeat.ports {
         let list = |on: bool, list: &[ListenAddr]| -> Vec<String> {
             list.iter().filter(|_| on).map(ToString::to_string).collect()
@@ -87,14 +94,17 @@ mod tests {
         let mut config = Config::default();
         config.heartbeat.device_id = "box \"1\"".into();
         let parse = |text: String| serde_json::from_str::<serde_json::Value>(&text).unwrap();
-        let short = parse(body(&config));
+        let figures = || json!({ "code": 0 });
+        let short = parse(body(&config, figures));
         let mut fields: Vec<_> = short.as_object().unwrap().keys().collect();
         fields.sort();
         assert_eq!(fields, ["device_id", "ip", "pid", "server", "service"]);
         assert_eq!(short["device_id"], "box \"1\"");
         assert!(short.as_object().unwrap().values().all(serde_json::Value::is_string));
         config.heartbeat.ports = true;
-        let long = parse(body(&config));
+        config.heartbeat.summaries = true;
+        let long = parse(body(&config, figures));
+        assert_eq!(long["summaries"]["code"], 0);
         assert_eq!(long["rtmp"], json!(["1935"]));
         assert_eq!(long["http"], json!(["8080"]));
         assert_eq!(long["api"], json!(["1985"]));

@@ -231,7 +231,7 @@ pub fn serve(
     let _ = rustix::process::nice(NICE);
     tokio_uring::start(async {
         let guests = Arc::new(Guests::new(api.stats.clone()));
-        let watching = api.clone();
+        let (watching, reporting) = (api.clone(), api.clone());
         tokio::task::spawn(async move { watching.watch().await });
         for door in doors {
             tokio::task::spawn(server::serve(door, api.clone(), guests.clone()));
@@ -247,7 +247,11 @@ pub fn serve(
         let hooks = Hooks::new(hook_parts(&handle, client.clone()));
         tokio_uring::spawn(hooks.clone().run());
         let config = handle.config.clone();
-        tokio_uring::spawn(heartbeat::run(move || config.load(), client));
+        tokio_uring::spawn(heartbeat::run(
+            move || config.load(),
+            move || reporting.summaries(),
+            client,
+        ));
         let outcome = watch(handle, ends, log).await;
         let left = hooks.flush(Duration::from_millis(limits::HOOK_FLUSH_MS)).await;
         if left > 0 {

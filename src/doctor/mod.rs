@@ -17,6 +17,7 @@ use crate::config::{Config, ListenAddr, LogTank, Memory, Switch};
 use crate::limits::DESCRIPTORS_RESERVED;
 
 mod network;
+mod tls;
 
 /// Shortest queue of waiting connections that a burst of players does not overflow.
 const BACKLOG_WANTED: u64 = 4096;
@@ -75,7 +76,17 @@ pub fn examine(config: &Config, announced: Option<&str>) -> Vec<Finding> {
     let listeners = [
         ("listen", true, &config.listen),
         ("http_server.listen", config.http_server.enabled, &config.http_server.listen),
-        ("http_api.listen", config.http_api.enabled, &config.http_api.listen),
+        (
+            "http_api.listen",
+            config.http_api.enabled && !config.shares_http_port(),
+            &config.http_api.listen,
+        ),
+        (
+            "http_api.https.listen",
+            config.http_api.enabled && config.http_api.https.enabled,
+            &config.http_api.https.listen,
+        ),
+        ("exporter.listen", config.exporter.enabled, &config.exporter.listen),
     ];
     for (setting, _, list) in listeners.iter().filter(|(_, enabled, _)| *enabled) {
         findings.extend(list.iter().map(|addr| port(setting, *addr)));
@@ -87,6 +98,7 @@ pub fn examine(config: &Config, announced: Option<&str>) -> Vec<Finding> {
     findings.push(network::addresses(&local, config));
     findings.extend(announced.map(|name| network::announced(name, &local, config)));
     findings.extend(network::calls(config));
+    findings.extend(tls::files(config, SystemTime::now()));
     findings
 }
 

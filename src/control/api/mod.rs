@@ -112,6 +112,11 @@ impl Request<'_> {
 }
 
 impl Api {
+    /// Figures of the process and the machine, as the heartbeat reports them.
+    pub fn summaries(&self) -> serde_json::Value {
+        serde_json::json!({ "code": 0, "data": self.system.summaries(&self.handle) })
+    }
+
     /// The API of a process.
     pub fn new(handle: Arc<Handle>) -> Api {
         handle.clients.listen();

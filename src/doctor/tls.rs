@@ -1,0 +1,178 @@
+//! Certificates and keys: there, readable, a pair, and for how long.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+
+use super::{Finding, Status};
+use crate::config::Config;
+use crate::control::api;
+
+/// Time before its end from which a certificate is worth a line.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// A finding for each pair of files that HTTPS is to be served with.
+pub(super) fn files(config: &Config, now: SystemTime) -> Vec<Finding> {
+    let https = &config.http_api.https;
+    let wanted = config.http_api.enabled && https.enabled;
+    let directory = &config.work_dir;
+    let (cert, key) = (directory.join(&https.cert), directory.join(&https.key));
+    let cert = (cert.as_path(), "http_api.https.cert");
+    let key = (key.as_path(), "http_api.https.key");
+    wanted.then(|| pair(cert, key, now)).into_iter().collect()
+}
+
+fn pair(cert: (&Path, &'static str), key: (&Path, &'static str), now: SystemTime) -> Finding {
+    let check = "tls";
+    let bad = |status, found: String, meaning: &str, fix: String| {
+        Finding::bad(check, status, found, meaning, fix)
+    };
+    if let Err(why) = api::acceptor(cert, key) {
+        return bad(
+            Status::Fail,
+            why.to_string(),
+            "the server does not start with these files",
+            format!("name PEM files that belong together in {} and {}", cert.1, key.1),
+        );
+    }
+    let found = format!("{} and {} are a pair", cert.0.display(), key.0.display());
+    let der = CertificateDer::from_pem_file(cert.0).ok();
+    let Some((begins, ends)) = der.and_then(|der| validity(&der)) else {
+        return bad(
+            Status::Warn,
+            format!("{found}; how long the certificate holds cannot be read"),
+            "clients may refuse it",
+            format!("openssl x509 -in {} -noout -dates shows more", cert.0.display()),
+        );
+    };
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
+    let days = (ends - now).div_euclid(86_400);
+    let renew = "renew it, then restart the server".to_string();
+    if now < begins {
+        let fix = "set the clock, or wait".into();
+        bad(Status::Fail, format!("{found}, but not yet valid"), "clients refuse it", fix)
+    } else if days < 0 {
+        bad(Status::Fail, format!("{found}, but over"), "clients refuse it", renew)
+    } else if days < SOON.as_secs() as i64 / 86_400 {
+        bad(Status::Warn, format!("{found}, for {days} days more"), "clients refuse it then", renew)
+    } else if fs::metadata(key.0).is_ok_and(|key| key.permissions().mode() & 0o007 != 0) {
+        let fix = format!("chmod o-rwx {}", key.0.display());
+        bad(Status::Warn, found, "everybody on this machine can read the key", fix)
+    } else {
+        Finding::ok(check, format!("{found}, for {days} days"))
+    }
+}
+
+/// From when to when a certificate holds, seconds since 1970 (RFC 5280, 4.1). Whoever loaded it has
+/// looked at its form; this only finds the two times.
+fn validity(der: &[u8]) -> Option<(i64, i64)> {
+    let (_, certificate, _) = element(der)?;
+    let (_, body, _) = element(certificate)?;
+    // A version, if any; serial number, algorithm, issuer; then the times.
+    let (tag, _, rest) = element(body)?;
+    let mut rest = if tag == 0xa0 { rest } else { body };
+    for _ in 0..3 {
+        (_, _, rest) = element(rest)?;
+    }
+    let (_, times, _) = element(rest)?;
+    let (from_tag, from, rest) = element(times)?;
+    let (to_tag, to, _) = element(rest)?;
+    Some((time(from_tag, from)?, time(to_tag, to)?))
+}
+
+/// Tag, content and what follows of the first DER element.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = match first {
+        0..=0x7f => (usize::from(first), rest),
+        0x81..=0x84 => {
+            let (bytes, rest) = rest.split_at_checked(usize::from(first & 0x7f))?;
+            (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// A UTCTime or GeneralizedTime, both in UTC and with seconds in certificates.
+fn time(tag: u8, text: &[u8]) -> Option<i64> {
+    let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
+    let (year, rest) = match tag {
+        // Two digits of the year are between 1950 and 2049.
+        0x17 => {
+            let (year, rest) = text.split_at_checked(2)?;
+            let year: i64 = year.parse().ok()?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, rest)
+        }
+        0x18 => {
+            let (year, rest) = text.split_at_checked(4)?;
+            (year.parse().ok()?, rest)
+        }
+        _ => return None,
+    };
+    let part = |index: usize| rest.get(2 * index..2 * index + 2)?.parse::<i64>().ok();
+    let (month, day) = (part(0)?, part(1)?);
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    let seconds = part(2)? * 3600 + part(3)? * 60 + part(4)?;
+    // Years begin in March here, so that the leap day is the last one.
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    let days = 365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468;
+    Some(days * 86_400 + seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = content.len();
+        let mut out = vec![tag];
+        match length {
+            0..0x80 => out.push(length as u8),
+            _ => out.extend([0x82, (length >> 8) as u8, length as u8]),
+        }
+        out.extend(content);
+        out
+    }
+
+    #[test]
+    fn times_of_a_certificate_are_found() {
+        let times = [tagged(0x17, b"240229120000Z"), tagged(0x18, b"20500101000001Z")].concat();
+        let names = tagged(0x30, &[7; 300]);
+        for version in [tagged(0xa0, &[2, 1, 2]), Vec::new()] {
+            let serial = tagged(0x02, &[1]);
+            let algorithm = tagged(0x30, &[]);
+            let times = tagged(0x30, &times);
+            let body = [version, serial, algorithm.clone(), names.clone(), times].concat();
+            let der = tagged(0x30, &[tagged(0x30, &body), algorithm].concat());
+            assert_eq!(validity(&der), Some((1_709_208_000, 2_524_608_001)));
+            for cut in 0..der.len() {
+                let _ = validity(&der[..cut]);
+            }
+        }
+        assert_eq!(time(0x17, b"700101000000Z"), Some(0));
+        assert_eq!(time(0x17, b"701301000000Z"), None);
+        assert_eq!(time(0x17, "é00101000000Z".as_bytes()), None);
+    }
+
+    #[test]
+    fn files_that_are_not_there_are_named() {
+        let mut config = Config::default();
+        assert!(files(&config, SystemTime::now()).is_empty());
+        config.http_api.https.enabled = true;
+        config.http_api.https.cert = "/nonexistent/a.crt".into();
+        let findings = files(&config, SystemTime::now());
+        assert_eq!(findings[0].status, Status::Fail);
+        assert!(findings[0].found.contains("/nonexistent/a.crt"), "{findings:?}");
+        assert!(findings[0].fix.contains("http_api.https.key"));
+    }
+}
