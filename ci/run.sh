@@ -71,7 +71,7 @@ run_tools() {
   local need=() wish command package
   for wish in cc:build-essential ffmpeg:ffmpeg ffprobe:ffmpeg chromium:chromium \
     chromedriver:chromium-driver python3:python3 git:git openssl:openssl \
-    valgrind:valgrind; do
+    valgrind:valgrind curl:curl; do
     command=${wish%%:*} package=${wish##*:}
     command -v "$command" >/dev/null || need+=("$package")
   done

@@ -186,6 +186,18 @@ pub const HOOK_RETRY_MS_MAX: u64 = 60_000;
 /// Time for the hooks about ends that are left when the server stops, ms; then they are given up.
 pub const HOOK_FLUSH_MS: u64 = 3_000;
 
+/// Programs of `vhost.exec` that run at a time; more are not started until some have ended.
+pub const PROGRAMS_MAX: usize = 1_000;
+
+/// Programs that are started in one look, twice a second; the rest waits for the next.
+pub const PROGRAM_STARTS_PER_LOOK: u32 = 16;
+
+/// Time after which a program that has ended is started again, ms; SRS's.
+pub const PROGRAM_RESTART_MS: u64 = 3_000;
+
+/// Time for a program to end when it is told to, ms; then it is killed.
+pub const PROGRAM_STOP_MS: u64 = 2_000;
+
 /// Most time from a client's request to the decision about it, ms. It is closed then.
 pub const ADMISSION_MS_MAX: u64 = 600_000;
 

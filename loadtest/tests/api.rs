@@ -468,7 +468,8 @@ fn closing_connections() {
         .iter()
         .map(|shard| shard["reasons"]["kicked"].as_u64().unwrap_or(0))
         .sum();
-    assert_eq!(kicked, 6);
+    // A player whose publisher is kicked may be gone with the stream before its own kick comes.
+    assert!((5..=6).contains(&kicked), "{kicked}");
     server.stop();
 }
 

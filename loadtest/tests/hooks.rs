@@ -4,178 +4,21 @@
 
 mod common;
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, TcpStream};
-use std::thread::{self, JoinHandle};
+use std::io::Write;
+use std::net::IpAddr;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::admission::*;
 use common::hook_server::{Behaviour, HookRequest, HookServer};
 use common::server::Server;
 use loadtest::client::{ClientError, FlvPlayer, Received, RtmpPlayer, RtmpPublisher};
-use loadtest::plan::{Expect, PlayGroup, PublishGroup};
-use loadtest::{Plan, Report, run, table};
 use ringcast::config::Action;
 use ringcast::media::Kind;
 use ringcast::media::name::{DEFAULT_VHOST, StreamName};
 use ringcast::proto::rtmp::chunk::write_message;
-use ringcast::proto::rtmp::client::{Client, ClientOptions, HandshakeKind, Role};
-use ringcast::proto::rtmp::server::PublishKind;
 use ringcast::session::admission::sign;
 use serde_json::{Value, json};
-
-const CANARY: &str = "live/canary";
-const LONG: Duration = Duration::from_secs(15);
-
-/// How often something happened, by the last summary line.
-fn count(server: &mut Server, reason: &str) -> u64 {
-    let lines = server.process_mut().lines();
-    let last = lines.iter().rev().find(|line| line.contains("reasons=\""));
-    let reasons = last.and_then(|line| line.split("reasons=\"").nth(1)).unwrap_or_default();
-    let mut pairs = reasons.split(['"', ' ']).filter_map(|pair| pair.split_once('='));
-    pairs.find(|(name, _)| *name == reason).map_or(0, |(_, n)| n.parse().expect("a number"))
-}
-
-fn wait_for_count(server: &mut Server, reason: &str, at_least: u64) {
-    let deadline = Instant::now() + LONG;
-    while count(server, reason) < at_least {
-        let count = count(server, reason);
-        assert!(Instant::now() < deadline, "{reason} is {count}, not {at_least}");
-        thread::sleep(Duration::from_millis(100));
-    }
-}
-
-/// A publisher with ten players whose every frame is compared, while something else goes on.
-fn canary(server: &Server, seconds: f64) -> JoinHandle<Report> {
-    let flv = server.flv(CANARY);
-    let ws = flv.replacen("http://", "ws://", 1);
-    let play = [(server.rtmp(CANARY), 4), (flv, 3), (ws, 3)].map(|(url, clients)| PlayGroup {
-        url,
-        clients,
-        start: 0.5,
-        ramp: 0.0,
-        verify: 1.0,
-        ..PlayGroup::default()
-    });
-    let plan = Plan {
-        seconds,
-        publish: vec![PublishGroup {
-            url: server.rtmp(CANARY),
-            kbps: 500.0,
-            ..PublishGroup::default()
-        }],
-        play: play.into(),
-        expect: Expect {
-            max_disconnects: Some(0),
-            max_errors: Some(0),
-            max_skips: Some(0),
-            max_stalls: Some(0),
-            max_without_media: Some(0),
-            min_checked: Some((seconds - 3.0) as u64 * 10 * 50),
-            ..Expect::default()
-        },
-        quiet: true,
-        ..Plan::default()
-    };
-    let canary = thread::spawn(move || run(plan).expect("a run"));
-    server.wait_for_stream(CANARY);
-    canary
-}
-
-fn assert_canary_noticed_nothing(canary: JoinHandle<Report>) {
-    let report = canary.join().expect("a report");
-    assert!(report.violations.is_empty(), "the canary: {}", table::render(&report));
-}
-
-fn hook_settings(hooks: &HookServer, names: &[&str]) -> Vec<String> {
-    let mut settings = vec!["shards=2".into(), "summary_interval=1".into()];
-    settings.push("vhost.http_hooks.enabled=true".into());
-    settings.extend(names.iter().map(|name| {
-        let path = name.replace("on_", "/");
-        format!("vhost.http_hooks.{name}={}", hooks.url(&path))
-    }));
-    settings
-}
-
-const ALL_HOOKS: &[&str] =
-    &["on_connect", "on_close", "on_publish", "on_unpublish", "on_play", "on_stop"];
-
-fn start(settings: &[String], more: &[&str]) -> Server {
-    let all: Vec<&str> = settings.iter().map(String::as_str).chain(more.iter().copied()).collect();
-    serve(&all)
-}
-
-/// A server whose publishers may be silent for as long as a slow machine takes.
-fn serve(settings: &[&str]) -> Server {
-    let mut all = vec!["vhost.publish.normal_timeout=120000"];
-    all.extend(settings);
-    Server::start(&all)
-}
-
-/// Publishes as soon as the one before has left.
-fn publish_when_free(url: &str) -> RtmpPublisher {
-    let deadline = Instant::now() + LONG;
-    loop {
-        match RtmpPublisher::connect(url) {
-            Ok(publisher) => return publisher,
-            Err(why) => assert!(Instant::now() < deadline, "{url}: {why}"),
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn was_closed<T>(result: &Result<T, ClientError>) -> bool {
-    matches!(result, Err(ClientError::Closed | ClientError::Io(_) | ClientError::Failure(_)))
-}
-
-// H.264 of 1280x720 as in an FLV file.
-fn avc_header() -> Vec<u8> {
-    let mut header = vec![0x17, 0, 0, 0, 0, 1, 0x64, 0, 31, 0xff, 0xe1, 0, 24];
-    header.extend([0x67, 0x64, 0, 31, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x6c, 0x80, 0]);
-    header.extend([0, 3, 0, 0x80, 0, 0, 0x1e, 0x07, 0x8c, 0x18, 0xcb, 1, 0, 4]);
-    header.extend([0x68, 0xef, 0xbc, 0xb0]);
-    header
-}
-
-/// A picture whose body says which one it is.
-fn picture(number: u32, len: usize) -> Vec<u8> {
-    let key = number.is_multiple_of(10);
-    let mut body = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0];
-    body.extend((len as u32 + 5).to_be_bytes());
-    body.push(if key { 0x65 } else { 0x41 });
-    body.extend(number.to_be_bytes());
-    body.resize(body.len() + len, number as u8);
-    body
-}
-
-fn number_of(frame: &Received) -> u32 {
-    u32::from_be_bytes(frame.payload[10..14].try_into().expect("four bytes"))
-}
-
-/// Publishes some pictures.
-fn publish(url: &str, pictures: u32) -> RtmpPublisher {
-    let mut publisher = publish_when_free(url);
-    publisher.send(Kind::Video, 0, &avc_header()).expect("send");
-    for number in 0..pictures {
-        publisher.send(Kind::Video, number * 40, &picture(number, 200)).expect("send");
-    }
-    publisher
-}
-
-/// The answer to a GET of a stream that does not begin, with its status.
-fn http_status(server: &Server, path: &str, more: &str) -> (u16, Duration) {
-    let began = Instant::now();
-    let mut socket = TcpStream::connect(server.http_addr()).expect("connect");
-    socket.set_read_timeout(Some(LONG)).expect("timeout");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{more}\r\n", server.http_addr());
-    socket.write_all(request.as_bytes()).expect("send");
-    let mut line = [0; 12];
-    socket.read_exact(&mut line).expect("a status line");
-    let text = String::from_utf8_lossy(&line).into_owned();
-    (text.split(' ').nth(1).and_then(|s| s.parse().ok()).expect("a status"), began.elapsed())
-}
-
-const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
 
 /// Each hook's body, field by field, in order, for RTMP and HTTP clients.
 #[test]
@@ -414,33 +257,6 @@ fn forbidden_and_unknown_targets_refuse() {
     wait_for_count(&mut server, "hook_accepted", 1);
     drop(publisher);
     server.stop();
-}
-
-/// A publisher that does not wait for the answer to its publish, and sends more than the server
-/// takes without one.
-fn impatient(server: &Server, stream: &str) -> TcpStream {
-    let mut socket = TcpStream::connect(server.rtmp_addr()).expect("connect");
-    let mut client = Client::new(ClientOptions {
-        tc_url: format!("rtmp://{}/live", server.rtmp_addr()),
-        app: "live".into(),
-        stream: stream.into(),
-        role: Role::Publish,
-        chunk_size: 60_000,
-        flash_ver: "test".into(),
-        page_url: None,
-        handshake: HandshakeKind::Simple,
-        publish_sequence: PublishKind::Flash,
-        seed: 1,
-    });
-    socket.set_read_timeout(Some(Duration::from_millis(400))).expect("timeout");
-    let mut buffer = [0; 16 * 1024];
-    // Until the server has nothing more to say: then it has been asked to publish.
-    loop {
-        socket.write_all(&std::mem::take(client.output())).expect("send");
-        let Ok(len) = socket.read(&mut buffer) else { return socket };
-        let mut input = &buffer[..len];
-        while client.poll(&mut input).expect("a server that speaks RTMP").is_some() {}
-    }
 }
 
 /// The first message about media that comes within a time. What the server itself says when a play
@@ -843,6 +659,7 @@ fn heartbeat_and_refer() {
         "heartbeat.interval=1",
         "heartbeat.device_id=box1",
         "heartbeat.ports=true",
+        "heartbeat.summaries=true",
         &url,
         "vhost.refer.enabled=true",
         "vhost.refer.play=example.com",
@@ -854,6 +671,9 @@ fn heartbeat_and_refer() {
     for field in ["ip", "server", "service", "pid"] {
         assert!(beats[0].body[field].is_string(), "{field}");
     }
+    let summaries = &beats[1].body["summaries"];
+    assert_eq!((&summaries["code"], &summaries["data"]["ok"]), (&json!(0), &json!(true)));
+    assert_eq!(summaries["data"]["self"]["pid"], server.process_mut().id());
     let pid = server.process_mut().id().to_string();
     assert_eq!(beats[0].body["pid"], pid.as_str());
     let gap = beats[1].at - beats[0].at;

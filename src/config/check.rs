@@ -73,6 +73,7 @@ fn same_admission(vhost: &Vhost, template: &Vhost) -> bool {
     vhost.security == template.security
         && vhost.http_hooks == template.http_hooks
         && vhost.token == template.token
+        && vhost.exec == template.exec
 }
 
 /// Who may publish and play: what cannot work, and what is no protection.
@@ -82,6 +83,9 @@ fn admission(path: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut
         if let Some(why) = rules.error() {
             error(format!("{path}.security.{name} is wrong: {why}"));
         }
+    }
+    if let Some(why) = vhost.exec.publish.error() {
+        error(format!("{path}.exec.publish is wrong: {why}"));
     }
     let hooks = &vhost.http_hooks;
     for (name, urls) in [
@@ -192,6 +196,7 @@ mod tests {
     fn who_may_do_what_is_checked() {
         let why = |set: &[&str]| with(set).unwrap_err();
         assert!(why(&["vhost.security.allow=[\"publish nobody\"]"]).contains("nobody"));
+        assert!(why(&["vhost.exec.publish=[\"./x 'y\"]"]).contains("closing quote"));
         assert!(why(&["vhost.http_hooks.on_play=ftp://x/"]).contains("on_play must begin with"));
         assert!(why(&["vhost.http_hooks.on_play=http:///x"]).contains("with a host"));
         assert!(why(&["vhost.token.play=true"]).contains("nothing to check it with"));

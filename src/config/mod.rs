@@ -8,6 +8,7 @@ use std::time::Duration;
 
 mod access;
 mod check;
+pub mod command;
 mod directives;
 mod doc;
 mod env;
@@ -24,6 +25,7 @@ mod types;
 mod vhosts;
 
 pub use access::{Action, AddressRule, AddressRules, Network};
+pub use command::{CommandLine, CommandLines};
 pub use doc::{reference, to_json, to_short_toml, to_toml};
 pub use env::Environment;
 pub use load::{ConfigError, ConfigErrors, Loaded, Sources, import, load, load_text};
@@ -32,9 +34,9 @@ pub use machine::{Memory, fit_connections, raise_open_files};
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps, HttpApiRaw,
-    HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS, Security, Stats,
-    Token, Vhost,
+    CircuitBreaker, Config, Exec, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps,
+    HttpApiRaw, HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS,
+    Security, Stats, Token, Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access::AddressRules;
+use super::command::CommandLines;
 use super::types::{
     ListenAddr, MediaMemory, MwLatency, Words, parse_bytes, parse_time, show_bytes, show_time,
 };
@@ -491,6 +492,8 @@ field!(PathBuf: Value::Text(text) => text.into(),
 field!(Vec<ListenAddr>: Value::Listen(list) => list, this => Value::Listen(this.clone()));
 field!(Vec<String>: Value::Texts(list) => list, this => Value::Texts(this.clone()));
 field!(AddressRules: Value::Texts(list) => AddressRules::read(list),
+    this => Value::Texts(this.texts()));
+field!(CommandLines: Value::Texts(list) => CommandLines::read(list),
     this => Value::Texts(this.texts()));
 
 impl Field for MwLatency {

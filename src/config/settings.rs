@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::access::AddressRules;
+use super::command::CommandLines;
 use super::row::{Kind, TimeUnit, settings};
 use super::types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 use super::vhosts::Vhosts;
@@ -333,6 +334,8 @@ settings! {
         token: Token,
         /// How many, and how much.
         limits: Limits,
+        /// Programs that run while a stream is published.
+        exec: Exec,
         ---
         /// Serve this vhost. When it is off, whoever asks for it is refused.
         enabled: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_ENABLED"], Live;
@@ -480,6 +483,21 @@ settings! {
         /// Check the certificates of https URLs. SRS does not.
         tls_verify: bool = "true", PREFER_TRUE,
             ["RINGCAST_VHOST_HTTP_HOOKS_TLS_VERIFY"], Live;
+    }
+
+    /// Programs that run while a stream is published, as in SRS: they are started about a second
+    /// after it begins, again three seconds after they end, and are ended with it. There is no
+    /// shell. [vhost] [app] [stream] [port] [url] (to play it on this machine) [tcUrl] [swfUrl]
+    /// [pageUrl], [timestamp] (ms since 1970) and [2006] [01] [02] [15] [04] [05] [999] (date and
+    /// time, UTC) are filled in; `>file`, `1>file` and `2>file` say what output is added to. They
+    /// run as the server's user, without its SRS_* and RINGCAST_* environment.
+    Exec at [vhost.exec] {
+        ---
+        /// Run them.
+        enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_EXEC_ENABLED"], Live;
+        ---
+        /// Command lines. Blanks separate words, quotes keep them together.
+        publish: CommandLines = "[]", Kind::Lines, ["RINGCAST_VHOST_EXEC_PUBLISH"], Live;
     }
 
     /// Who may do what from which address. Rules are texts such as "publish 10.0.0.0/8" or

@@ -157,7 +157,14 @@ fn failed(why: &reqwest::Error) -> CallError {
         }
         source = error.source();
     }
-    CallError::Failed(chain(why))
+    let mut text = chain(why);
+    if text.contains("certificate") {
+        text.push_str(
+            " (SSL_CERT_FILE names a file with certificates to trust; http_hooks.tls_verify = false \
+             does without the check)",
+        );
+    }
+    CallError::Failed(text)
 }
 
 /// An error with its causes. Without the URL, which may hold a secret.

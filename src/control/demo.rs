@@ -184,7 +184,7 @@ impl Clip {
 }
 
 /// An address by which this machine reaches a listener of its own.
-fn reachable(listen: &ListenAddr) -> SocketAddr {
+pub(super) fn reachable(listen: &ListenAddr) -> SocketAddr {
     match *listen {
         ListenAddr::Port(port) => SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         ListenAddr::Addr(addr) => match addr.ip() {

@@ -20,6 +20,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Reports for as long as the control thread runs.
+/// `summaries` gives the document that goes with them where it is wanted.
 pub async fn run(
     config: impl Fn() -> Arc<Config>,
     summaries: impl Fn() -> Value,

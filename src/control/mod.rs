@@ -11,10 +11,12 @@ pub mod listen;
 pub mod load;
 pub mod metrics;
 pub mod net;
+pub mod programs;
 pub mod pulse;
 pub mod reload;
 pub mod sampler;
 pub mod serve;
+mod signals;
 pub mod summary;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use uring::{Arena, ArenaOptions, Driver, Ring, RingOptions, ZeroCopy};
 
 use crate::config::{self, Config, Current, ListenAddr, Switch, Vhost};
@@ -32,8 +31,10 @@ use super::hooks::stats::HookStats;
 use super::hooks::{self, Hooks};
 use super::listen::Listeners;
 use super::load::{self, Load};
+use super::programs::Programs;
 use super::pulse::{FileWatch, Pulse};
 use super::reload::Reloader;
+use super::signals::Signals;
 use super::summary::Summary;
 use super::{heartbeat, wall_ms};
 
@@ -217,19 +218,20 @@ pub fn serve(
             Err(_) => return Err(ServeError::Shard(0, "it ended while starting".into())),
         }
     }
-    tracing::info!(
-        version = crate::version::VERSION,
-        shards,
-        max_connections = config.max_connections,
-        media_memory = handle.arena.stats().limit,
-        "serving {}",
-        describe(&addresses)
-    );
-    say_who_may_publish(&config);
-    ready(&handle);
     // A shard that has something to send goes before whatever this thread does.
     let _ = rustix::process::nice(NICE);
     tokio_uring::start(async {
+        let signals = Signals::new()?;
+        tracing::info!(
+            version = crate::version::VERSION,
+            shards,
+            max_connections = config.max_connections,
+            media_memory = handle.arena.stats().limit,
+            "serving {}",
+            describe(&addresses)
+        );
+        say_who_may_publish(&config);
+        ready(&handle);
         let guests = Arc::new(Guests::new(api.stats.clone()));
         let (watching, reporting) = (api.clone(), api.clone());
         tokio::task::spawn(async move { watching.watch().await });
@@ -252,7 +254,14 @@ pub fn serve(
             move || reporting.summaries(),
             client,
         ));
-        let outcome = watch(handle, ends, log).await;
+        let config = handle.config.clone();
+        let programs = Programs::new(handle.clients.clone(), handle.own.clone());
+        let (stop_programs, stopped) = tokio::sync::oneshot::channel();
+        let programs = tokio_uring::spawn(programs.run(move || config.load(), stopped));
+        let outcome = watch(handle, ends, log, signals).await;
+        drop(stop_programs);
+        // It ends by itself; a fault in it has been reported.
+        let _ = programs.await;
         let left = hooks.flush(Duration::from_millis(limits::HOOK_FLUSH_MS)).await;
         if left > 0 {
             let reason = Fault::HooksUndelivered.name();
@@ -309,14 +318,8 @@ async fn watch(
     handle: Arc<Handle>,
     mut ends: tokio::sync::mpsc::Receiver<Ended>,
     log: LogHandle,
+    mut signals: Signals,
 ) -> Result<(), ServeError> {
-    let on = |kind| signal(kind).map_err(|why| ServeError::System("cannot watch signals", why));
-    let mut interrupt: Signal = on(SignalKind::interrupt())?;
-    let mut terminate = on(SignalKind::terminate())?;
-    let mut quit = on(SignalKind::quit())?;
-    let mut reopen = on(SignalKind::user_defined1())?;
-    let mut hangup = on(SignalKind::hangup())?;
-    let mut upgrade = on(SignalKind::user_defined2())?;
     let mut summary = Summary::new(&handle);
     let mut running = handle.counters.len();
     let mut last_summary = Instant::now();
@@ -332,15 +335,15 @@ async fn watch(
         let summary_in = interval.saturating_sub(last_summary.elapsed());
         let drain_in = drain_step.map(|(at, _)| at.saturating_duration_since(Instant::now()));
         tokio::select! {
-            _ = interrupt.recv() => stop(&handle, "SIGINT"),
-            _ = terminate.recv() => match config.force_grace_quit {
+            _ = signals.interrupt.recv() => stop(&handle, "SIGINT"),
+            _ = signals.terminate.recv() => match config.force_grace_quit {
                 true => begin_drain(&mut drain_step, &config, "SIGTERM"),
                 false => stop(&handle, "SIGTERM"),
             },
-            _ = quit.recv() => begin_drain(&mut drain_step, &config, "SIGQUIT"),
-            _ = reopen.recv() => log.reopen(),
+            _ = signals.quit.recv() => begin_drain(&mut drain_step, &config, "SIGQUIT"),
+            _ = signals.reopen.recv() => log.reopen(),
             // What is wrong has been logged.
-            _ = hangup.recv() => drop(handle.reloader.reload("SIGHUP")),
+            _ = signals.hangup.recv() => drop(handle.reloader.reload("SIGHUP")),
             () = tokio::time::sleep_until(pulse.next.into()) => {
                 pulse.beat(&handle);
                 if config.asprocess && pulse.parent_is_gone() {
@@ -352,7 +355,7 @@ async fn watch(
                     drop(handle.reloader.reload("the file has changed"));
                 }
             }
-            _ = upgrade.recv() => tracing::info!("SIGUSR2: reserved, ignored"),
+            _ = signals.upgrade.recv() => tracing::info!("SIGUSR2: reserved, ignored"),
             _ = beat.tick() => {
                 load.beat(&config, &handle.counters, &handle.streams, &handle.admission);
             }

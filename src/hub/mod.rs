@@ -15,7 +15,7 @@ pub mod stats;
 pub mod stream;
 
 pub use clients::{
-    Client, ClientChange, ClientEvent, ClientKind, Clients, NewClient, SessionId, Urls,
+    Client, ClientChange, ClientEvent, ClientKind, Clients, NewClient, Place, SessionId, Urls,
 };
 pub use feed::{Feed, FeedWriter, Flags, Format, Join, Position};
 pub use mirror::{Entrance, Held, Mirror, Next};

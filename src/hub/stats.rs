@@ -79,6 +79,8 @@ reasons! {
     HookRetried = "hook_retried",
     /// A hook about an end was answered with a refusal, which changes nothing.
     HookEndRefused = "hook_end_refused",
+    /// A program of `exec` could not be started, or ended before its stream.
+    ProgramEnded = "program_ended",
     /// Over `limits.players` or `limits.publishers` of the vhost.
     VhostLimit = "vhost_limit",
     /// Over `limits.players_per_stream` of the vhost.

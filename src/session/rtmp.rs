@@ -542,6 +542,34 @@ mod tests {
         assert_eq!(publish(&rig, "203.0.113.7"), (None, true));
     }
 
+    /// The end of everybody who was let in has room, because nobody else is let in without.
+    #[test]
+    fn who_finds_no_room_for_a_case_is_refused() {
+        let mut rig = Rig::new();
+        let hooks = &mut rig.config.vhost.http_hooks;
+        (hooks.enabled, hooks.on_publish) = (true, vec!["http://127.0.0.1/".into()]);
+        rig.admission.desk.leave_room_for(1);
+        let publish = |name: &str| {
+            let mut session = rig.connected();
+            let mut bytes = Vec::new();
+            command(&mut bytes, "FCPublish", &[amf0::Value::Null, text(name)]);
+            command(&mut bytes, "publish", &[amf0::Value::Null]);
+            let wishes = rig.receive(&mut session, 1, &bytes);
+            let waits = wishes.iter().any(|wish| matches!(wish, Wish::Await));
+            (session, closed_for(&wishes), waits)
+        };
+        let first = publish("one");
+        assert_eq!((first.1, first.2), (None, true));
+        for _ in 0..3 {
+            let (_, closed, waits) = publish("two");
+            assert_eq!((closed, waits), (Some(Reason::HookBacklog), false));
+        }
+        // The case goes with the last who holds it: the session, and the note at the desk.
+        drop(first);
+        assert!(rig.admission.desk.take().is_some_and(|note| note.case().name.stream() == "one"));
+        assert!(publish("three").2);
+    }
+
     #[test]
     fn one_connection_cannot_fill_the_table_of_streams() {
         let rig = Rig::new();

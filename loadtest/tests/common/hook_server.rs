@@ -3,12 +3,16 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned, crypto};
 
 /// What the server does with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +77,7 @@ type Rule = Box<dyn Fn(&HookRequest) -> Behaviour + Send + Sync>;
 /// The server. It ends with the test.
 pub struct HookServer {
     addr: SocketAddr,
+    scheme: &'static str,
     shared: Arc<Shared>,
 }
 
@@ -85,29 +90,71 @@ struct Shared {
 impl HookServer {
     /// Starts a server that behaves by this rule.
     pub fn start(rule: impl Fn(&HookRequest) -> Behaviour + Send + Sync + 'static) -> HookServer {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        HookServer::start_at("127.0.0.1:0".parse().expect("an address"), rule)
+    }
+
+    /// The same at an address where nobody listens.
+    pub fn start_at(
+        addr: SocketAddr,
+        rule: impl Fn(&HookRequest) -> Behaviour + Send + Sync + 'static,
+    ) -> HookServer {
+        HookServer::run(addr, None, Box::new(rule))
+    }
+
+    /// The same over TLS, with a certificate and its key in PEM files.
+    pub fn start_tls(
+        (cert, key): (&Path, &Path),
+        rule: impl Fn(&HookRequest) -> Behaviour + Send + Sync + 'static,
+    ) -> HookServer {
+        let certs: Result<Vec<_>, _> =
+            CertificateDer::pem_file_iter(cert).expect("a certificate").collect();
+        let key = PrivateKeyDer::from_pem_file(key).expect("a key");
+        let provider = Arc::new(crypto::aws_lc_rs::default_provider());
+        let tls = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(certs.expect("certificates"), key)
+            .expect("a certificate and its key");
+        let addr = "127.0.0.1:0".parse().expect("an address");
+        HookServer::run(addr, Some(Arc::new(tls)), Box::new(rule))
+    }
+
+    fn run(addr: SocketAddr, tls: Option<Arc<ServerConfig>>, rule: Rule) -> HookServer {
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let listener = TcpListener::bind(addr).expect("a port");
         let addr = listener.local_addr().expect("an address");
-        let shared = Arc::new(Shared {
-            requests: Mutex::default(),
-            rule: Box::new(rule),
-            over: AtomicBool::new(false),
-        });
+        let shared =
+            Arc::new(Shared { requests: Mutex::default(), rule, over: AtomicBool::new(false) });
         let own = shared.clone();
         thread::spawn(move || {
             for socket in listener.incoming().flatten() {
                 if own.over.load(Ordering::Relaxed) {
                     return;
                 }
-                let shared = own.clone();
-                thread::spawn(move || serve(socket, &shared));
+                let (shared, tls) = (own.clone(), tls.clone());
+                let pause = Some(Duration::from_millis(200));
+                socket.set_read_timeout(pause).expect("timeout");
+                thread::spawn(move || match tls {
+                    None => serve(socket, &shared),
+                    Some(tls) => {
+                        let tls = ServerConnection::new(tls).expect("a connection");
+                        serve(StreamOwned::new(tls, socket), &shared);
+                    }
+                });
             }
         });
-        HookServer { addr, shared }
+        HookServer { addr, scheme, shared }
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
     }
 
     /// A URL of this server.
     pub fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.addr)
+        format!("{}://{}{path}", self.scheme, self.addr)
     }
 
     /// The requests so far.
@@ -144,11 +191,13 @@ impl Drop for HookServer {
     }
 }
 
-fn serve(mut socket: TcpStream, shared: &Shared) {
-    socket.set_read_timeout(Some(Duration::from_millis(200))).expect("timeout");
+fn serve(mut socket: impl Read + Write, shared: &Shared) {
     let mut input = Vec::new();
     loop {
         let Some(request) = read_request(&mut socket, &mut input, shared) else { return };
+        if shared.over.load(Ordering::Relaxed) {
+            return;
+        }
         let behaviour = (shared.rule)(&request);
         shared.requests.lock().expect("lock").push(request);
         if !answer(&mut socket, behaviour, shared) {
@@ -158,7 +207,7 @@ fn serve(mut socket: TcpStream, shared: &Shared) {
 }
 
 fn read_request(
-    socket: &mut TcpStream,
+    socket: &mut impl Read,
     input: &mut Vec<u8>,
     shared: &Shared,
 ) -> Option<HookRequest> {
@@ -198,7 +247,7 @@ fn read_request(
 }
 
 /// True when the connection goes on.
-fn answer(socket: &mut TcpStream, behaviour: Behaviour, shared: &Shared) -> bool {
+fn answer(socket: &mut (impl Read + Write), behaviour: Behaviour, shared: &Shared) -> bool {
     let over = || shared.over.load(Ordering::Relaxed);
     let head = |status: u16, length: usize, more: &str| {
         format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\n{more}\r\n")

@@ -6,6 +6,7 @@
 // Each test program uses a part of this.
 #![allow(dead_code)]
 
+pub mod admission;
 pub mod browser;
 pub mod hook_server;
 pub mod http;

@@ -8,6 +8,7 @@
 mod grammar;
 mod rewrite;
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -356,7 +357,8 @@ impl Reader<'_> {
     fn setting(&mut self, row: &'static Row, path: &str, node: &Node, scope: Scope<'_>) {
         let vhost = scope.vhost.map(String::from);
         if matches!(row.kind, Kind::Lines) {
-            let line = Raw::Text(node.args.join(" "));
+            let words: Vec<_> = node.args.iter().map(|word| quoted(word)).collect();
+            let line = Raw::Text(words.join(" "));
             self.note(row, node.at, scope);
             match self.repeated.iter_mut().find(|(v, r, ..)| *v == vhost && r.path == row.path) {
                 Some((.., lines)) => lines.push(line),
@@ -431,6 +433,15 @@ impl Reader<'_> {
 
 /// Blocks of which there may be several beside each other.
 const REPEATABLE: &[&str] = &["stream_caster", "transcode", "ingest", "engine"];
+
+/// A word as it stands in a line of several.
+fn quoted(word: &str) -> Cow<'_, str> {
+    match word.is_empty() || word.contains(|c: char| c.is_ascii_whitespace()) {
+        true if word.contains('"') => Cow::Owned(format!("'{word}'")),
+        true => Cow::Owned(format!("\"{word}\"")),
+        false => Cow::Borrowed(word),
+    }
+}
 
 /// Why a directive has no effect although it may be written.
 pub(super) fn moot(path: &str) -> Option<&'static str> {

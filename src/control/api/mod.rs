@@ -112,11 +112,6 @@ impl Request<'_> {
 }
 
 impl Api {
-    /// Figures of the process and the machine, as the heartbeat reports them.
-    pub fn summaries(&self) -> serde_json::Value {
-        serde_json::json!({ "code": 0, "data": self.system.summaries(&self.handle) })
-    }
-
     /// The API of a process.
     pub fn new(handle: Arc<Handle>) -> Api {
         handle.clients.listen();
@@ -207,6 +202,17 @@ impl Api {
             reply = reply.wrapped(&callback);
         }
         Ok(if cors { reply.cors(ask.headers) } else { reply })
+    }
+
+    /// What `/api/v1/summaries` answers, for the heartbeat.
+    pub fn summaries(&self) -> Value {
+        json!({
+            "code": 0,
+            "server": version::server_id(),
+            "service": version::service_id(),
+            "pid": std::process::id().to_string(),
+            "data": self.system.summaries(&self.handle),
+        })
     }
 
     async fn route(&self, route: Route, request: &Request<'_>) -> Reply {

@@ -213,3 +213,11 @@ impl fmt::Debug for Desk {
         f.debug_struct("Desk").field("cases", &self.cases()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+impl Desk {
+    /// Leaves room for so many more cases.
+    pub(in crate::session) fn leave_room_for(&self, cases: usize) {
+        self.cases.store(HOOK_CASES_MAX - cases, Ordering::Relaxed);
+    }
+}
