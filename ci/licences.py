@@ -28,7 +28,13 @@ ALLOWED = {
     "Zlib",
 }
 REGISTRY = "registry+https://github.com/rust-lang/crates.io-index"
-VENDORED = {"src/page/vendor/mpegts.js": "src/page/vendor/mpegts.LICENSE.txt"}
+VENDORED = {
+    "src/page/vendor/mpegts.js": "src/page/vendor/mpegts.LICENSE.txt",
+    # Bundled into the console and the player pages.
+    "src/page/built/page/shared.js": "src/page/built/preact.LICENSE.txt",
+}
+# Packages of npm; what is only needed to build them ("dev") ends up in no file of ours.
+PACKAGES = "src/console/package-lock.json"
 
 
 def allowed(expression):
@@ -84,6 +90,9 @@ def main():
     for path, licence in VENDORED.items():
         if not pathlib.Path(path).exists() or not pathlib.Path(licence).exists():
             findings.append(f"{path}: the file or its licence {licence} is missing")
+    for path, package in json.loads(pathlib.Path(PACKAGES).read_text())["packages"].items():
+        if path and not package.get("dev") and not allowed(package.get("license", "none")):
+            findings.append(f"{path}: licence {package.get('license')} is not on the list")
     for name, found in sorted(versions.items()):
         if len(found) > 1:
             print(f"several versions: {name} {', '.join(sorted(found))}")

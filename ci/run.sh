@@ -11,12 +11,13 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-stages=(tools fmt licences build clippy unit sim kernel e2e fuzz bench docs)
+stages=(tools fmt licences console build clippy unit sim kernel e2e fuzz bench docs)
 about() {
   case $1 in
     tools) echo "install what is missing" ;;
     fmt) echo "formatting of Rust sources" ;;
     licences) echo "licence and origin of every dependency and vendored file" ;;
+    console) echo "the committed bundle of the console against its sources" ;;
     build) echo "the binaries and all test programs" ;;
     clippy) echo "lints, warnings are errors" ;;
     unit) echo "unit tests, layers and tidiness" ;;
@@ -100,6 +101,8 @@ run_tools() {
 run_fmt() { cargo fmt --all --check; }
 
 run_licences() { python3 ci/licences.py; }
+
+run_console() { ci/console.sh --check; }
 
 # One call for everything: the tests bring features of shared dependencies with them, so building
 # the binaries on their own would compile half of the tree a second time.

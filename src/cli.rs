@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, error::ErrorKind
 
 use crate::config::{Environment, Sources};
 use crate::fault::Fault;
+use crate::top::TopOptions;
 
 /// Exit status when everything went well.
 pub const EXIT_OK: u8 = 0;
@@ -28,6 +29,7 @@ Examples:
                                          override single settings
   ringcast -t -c live.toml               test a configuration and exit
   SRS_LISTEN=1936 ringcast -e            read SRS_* variables; HTTP is off unless switched on
+  ringcast top                           watch a running server in the terminal
   ringcast doctor                        check kernel, limits and ports, with a fix for each
   ringcast -c srs.conf                   serve with a configuration of SRS
   ringcast import srs.conf > live.toml   write it as TOML
@@ -51,6 +53,18 @@ Examples:
 
 Exit status: 1 when a check fails, else 0.";
 
+const TOP_EXAMPLES: &str = "\
+Examples:
+  ringcast top                                    the server on this machine
+  ringcast top --url https://live.example.com:1990 --user admin
+                                                  password from RINGCAST_API_PASSWORD
+  ringcast top --once | grep live/                plain text, once
+  ringcast top --json | jq '.streams[].url'       what the API answers, as one object
+
+Keys: arrows pick a row, tab shows clients, enter those of a stream, s sorts, r reverses,
+k disconnects after a question, ? explains, q quits.
+Exit status: 0 done, 1 no server or not allowed, 2 wrong command line.";
+
 /// What the command line asks for.
 #[derive(Clone, Debug)]
 pub enum Invocation {
@@ -62,6 +76,8 @@ pub enum Invocation {
     Signature,
     /// Print what an error means; all of them without a name.
     Explain(Option<String>),
+    /// Show what a running server does.
+    Top(TopOptions),
 }
 
 /// What to do with a configuration.
@@ -128,6 +144,7 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
         }
         Some(Sub::Import { file }) => return Ok(Invocation::Import(file)),
         Some(Sub::Explain { name }) => return Ok(Invocation::Explain(name)),
+        Some(Sub::Top { options }) => return Ok(Invocation::Top(options)),
         Some(Sub::Config { reference, json, common: more }) => {
             common.extend(more);
             Command::Config(match (reference, json) {
@@ -228,6 +245,12 @@ enum Sub {
         /// Its name in the log, or a number of SRS; all of them without
         name: Option<String>,
     },
+    /// Show streams, clients, rates and load of a running server, as `top` does
+    #[command(after_help = TOP_EXAMPLES)]
+    Top {
+        #[command(flatten)]
+        options: TopOptions,
+    },
     /// Print every setting with its meaning and its value
     Config {
         /// Print the reference page (Markdown)
@@ -277,6 +300,10 @@ mod tests {
         assert_eq!(form("config"), Command::Config(ConfigForm::Toml));
         assert_eq!(form("config --json"), Command::Config(ConfigForm::Json));
         assert_eq!(form("config --reference"), Command::Config(ConfigForm::Reference));
+        let Invocation::Top(top) = invoked("top --url h:1 --once").unwrap() else {
+            panic!("no top");
+        };
+        assert_eq!((top.url.as_str(), top.once, top.json, top.interval), ("h:1", true, false, 2));
         let import = invoked("import x.conf").unwrap();
         assert!(matches!(import, Invocation::Import(file) if file == Path::new("x.conf")));
         assert!(matches!(invoked("-G").unwrap(), Invocation::Signature));
@@ -295,7 +322,16 @@ mod tests {
 
     #[test]
     fn mistakes_have_the_usage_status() {
-        for line in ["--nothing", "-t demo", "config --json --reference", "-c", "serve", "import"] {
+        for line in [
+            "--nothing",
+            "-t demo",
+            "config --json --reference",
+            "-c",
+            "serve",
+            "import",
+            "top --interval 0",
+            "top --user a --token b",
+        ] {
             let error = parsed(line).unwrap_err();
             assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line}");
         }

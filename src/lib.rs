@@ -20,6 +20,7 @@ pub mod remux;
 pub mod session;
 pub mod shard;
 pub mod systemd;
+pub mod top;
 pub mod version;
 
 #[cfg(test)]

@@ -349,3 +349,7 @@ pub const EVENT_STREAMS_MAX: usize = 128;
 pub const HANDED_OVER_WAITING: usize = 256;
 /// Streams that alerts are kept for; further ones are watched once others have ended.
 pub const ALERT_STREAMS_MAX: usize = 10_000;
+// `ringcast top`.
+
+/// Bytes of one answer of the API; a longer one is an error on the screen.
+pub const TOP_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;

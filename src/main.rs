@@ -14,7 +14,7 @@ use ringcast::control::{self, demo, listen::Listeners};
 use ringcast::daemon::{self, Detached};
 use ringcast::fault::Fault;
 use ringcast::pidfile::PidFileError;
-use ringcast::{doctor, errors, limits, log, pidfile, privileges, systemd, version};
+use ringcast::{doctor, errors, limits, log, pidfile, privileges, systemd, top, version};
 
 /// Sessions come and go by the thousand on every shard; their small allocations are where a
 /// general allocator fragments. Built without transparent huge pages: after churn they kept twice
@@ -25,6 +25,13 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 fn main() -> ExitCode {
     match cli::parse() {
         Invocation::With(command, sources) => with_configuration(command, sources),
+        Invocation::Top(options) => match top::run(&options) {
+            Ok(()) => ExitCode::from(cli::EXIT_OK),
+            Err(error) => {
+                eprintln!("ringcast: {error}");
+                ExitCode::from(cli::EXIT_FAILURE)
+            }
+        },
         Invocation::Import(file) => match config::import(&file) {
             Ok(text) => print(&text),
             Err(errors) => complain(&errors),

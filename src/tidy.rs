@@ -17,6 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["session"],
     &["shard"],
     &["control"],
+    &["top"],
     &["cli", "daemon", "doctor", "errors", "pidfile", "privileges", "sim"],
     &["main", "lib"],
 ];
@@ -84,9 +85,10 @@ fn code_is_tidy() {
         file.check_first_sentence(&mut findings);
     }
     for path in files(&["src", "uring", "bench", "loadtest", "ci", "conf"], |path| {
-        let vendored = path.components().any(|part| part.as_os_str() == "vendor");
+        let skipped = ["vendor", "built", "node_modules"];
+        let vendored = path.components().any(|part| skipped.iter().any(|s| part.as_os_str() == *s));
         let suffix = path.extension().and_then(|suffix| suffix.to_str()).unwrap_or("");
-        !vendored && ["rs", "toml", "sh", "py", "js", "css"].contains(&suffix)
+        !vendored && ["rs", "toml", "sh", "py", "js", "css", "ts", "tsx"].contains(&suffix)
     }) {
         check_columns(&path, &mut findings);
     }

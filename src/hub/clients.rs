@@ -529,6 +529,31 @@ impl<W> Clients<W> {
         out
     }
 
+    /// The same of those that are `wanted`.
+    pub fn page_of(
+        &self,
+        start: usize,
+        count: usize,
+        wanted: impl Fn(&Client<W>) -> bool,
+    ) -> Vec<Arc<Client<W>>> {
+        let (mut place, mut out) = (Place::default(), Vec::new());
+        let mut skip = start;
+        while out.len() < count {
+            let clients = self.read(&mut place);
+            if clients.is_empty() {
+                break;
+            }
+            for client in clients.into_iter().filter(|client| wanted(client)) {
+                match skip.checked_sub(1) {
+                    Some(rest) => skip = rest,
+                    None if out.len() < count => out.push(client),
+                    None => break,
+                }
+            }
+        }
+        out
+    }
+
     /// The client of that id.
     pub fn find(&self, id: SessionId) -> Option<Arc<Client<W>>> {
         let mut place = Place::default();
@@ -639,6 +664,10 @@ mod tests {
         assert_eq!(all[0].urls.page_url(), "http://page/");
         assert_eq!((all[0].urls.swf_url(), all[0].urls.param()), ("", "?token=1"));
 
+        // Those of one shard, in the order in which they came.
+        let even = |start, count| ids(clients.page_of(start, count, |c| c.place().0 == 0));
+        let expected: Vec<_> = all.iter().step_by(2).map(|client| client.id).collect();
+        assert_eq!((even(0, 10_000), even(3, 5)), (expected.clone(), expected[3..8].to_vec()));
         assert_eq!(clients.find(SessionId::from_bits(77)).unwrap().peer(), all[77].peer());
         for (n, client) in all.iter().enumerate() {
             let reason = if n == 5 { Reason::Malformed } else { Reason::PeerClosed };

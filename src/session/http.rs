@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::config::{Action, TimeJitter};
+use crate::config::{Action, Config, ListenAddr, TimeJitter};
 use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::limits::{
     HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX,
@@ -202,7 +202,8 @@ impl HttpSession {
             let head = ResponseHead::new(200)
                 .header("Content-Type", "application/json")
                 .header("Cache-Control", "no-store");
-            let body = listing::streams_json(env.streams, env.wall_ms);
+            let rtmp = env.config.listen.first().map_or(0, ListenAddr::port);
+            let body = listing::streams_json(env.streams, env.wall_ms, rtmp);
             let head = with_cors(head, &request, cors);
             return self.reply(out, env, &request, head, Some(body.as_bytes()));
         }
@@ -213,13 +214,19 @@ impl HttpSession {
             let body = crate::version::versions_json();
             return self.reply(out, env, &request, head, Some(body.as_bytes()));
         }
-        if let Some(asset) = page::asset(&request.path) {
+        let page = find_page(env.config, &request);
+        if let Page::Redirect(to) = &page {
+            let head = ResponseHead::new(302).header("Location", to);
+            return self.reply(out, env, &request, head, Some(b""));
+        }
+        if let Page::File(asset) = page {
             if request.header("if-none-match") == Some(asset.etag) {
                 let head = ResponseHead::new(304).header("ETag", asset.etag);
                 return self.reply(out, env, &request, head, None);
             }
             let mut head = ResponseHead::new(200)
                 .header("Content-Type", asset.content_type)
+                .header("Content-Security-Policy", asset.policy)
                 .header("ETag", asset.etag);
             for (name, value) in page::HEADERS {
                 head = head.header(name, value);
@@ -445,6 +452,37 @@ fn is_for_api(env: &Env<'_>, request: &Request) -> bool {
     let path = request.path.as_str();
     let api = path == "/api" || path == "/metrics" || path.starts_with("/api/");
     api && env.config.shares_http_port()
+}
+
+/// What a path gives of the pages.
+enum Page {
+    File(page::Asset),
+    Redirect(String),
+    Nothing,
+}
+
+/// The pages, as this port has them: the console is on the API's port, unless that is this one.
+fn find_page(config: &Config, request: &Request) -> Page {
+    let (path, query) = (request.path.as_str(), request.query.as_str());
+    let (asset, alias) = (page::asset(path), page::alias(path));
+    if asset.is_none() && alias.is_none() {
+        return Page::Nothing;
+    }
+    if page::home(path) == Some(page::Home::Api) && !config.shares_http_port() {
+        let port = config.http_api.listen.first().map(ListenAddr::port);
+        return match (config.http_api.enabled, port, request.host.as_deref()) {
+            (true, Some(port), Some(host)) => {
+                Page::Redirect(page::elsewhere(host, port, path, query))
+            }
+            // Without the API it would have nothing to show.
+            _ => Page::Nothing,
+        };
+    }
+    match (asset, alias) {
+        (Some(asset), _) => Page::File(asset),
+        (None, Some(alias)) => Page::Redirect(page::with_query(alias, query)),
+        (None, None) => Page::Nothing,
+    }
 }
 
 const METHODS: &str = "GET, HEAD, OPTIONS";

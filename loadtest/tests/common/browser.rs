@@ -89,6 +89,40 @@ impl Browser {
         }
     }
 
+    /// Clicks on the first element that matches the selector, as a script would.
+    pub fn click(&self, selector: &str) {
+        let selector = Value::from(selector);
+        let found = self.run(&format!(
+            "const found = document.querySelector({selector}); if (found) found.click(); \
+             return found !== null"
+        ));
+        assert_eq!(found, true, "nothing matches {selector}");
+    }
+
+    /// The text that people see.
+    pub fn text(&self) -> String {
+        self.run("return document.body.innerText").as_str().expect("text").to_owned()
+    }
+
+    /// Makes the page believe that the system is dark, or light.
+    pub fn prefer(&self, scheme: &str) {
+        let feature = json!({ "name": "prefers-color-scheme", "value": scheme });
+        self.developer("Emulation.setEmulatedMedia", &json!({ "features": [feature] }));
+    }
+
+    /// Makes the screen that of a phone, which is narrower than a window can be.
+    pub fn phone(&self, width: u32, height: u32) {
+        let screen = json!({
+            "width": width, "height": height, "deviceScaleFactor": 2, "mobile": true,
+        });
+        self.developer("Emulation.setDeviceMetricsOverride", &screen);
+    }
+
+    /// A command of the developer tools.
+    fn developer(&self, command: &str, params: &Value) {
+        self.post("/goog/cdp/execute", &json!({ "cmd": command, "params": params }));
+    }
+
     /// What the page and the browser wrote to the console since the last call.
     pub fn log(&self) -> Vec<String> {
         let entries = self.post("/se/log", &json!({ "type": "browser" }));

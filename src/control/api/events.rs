@@ -113,16 +113,22 @@ impl Journal {
         }
     }
 
-    /// Reads along: from behind the event `last` on, or from now on. `None` when too many do.
-    pub fn follow(&self, last: Option<u64>) -> Option<Follower> {
+    /// Reads along: from behind the event `last` on, or from now on and the `recent` ones before.
+    /// `None` when too many do.
+    pub fn follow(&self, last: Option<u64>, recent: Option<u64>) -> Option<Follower> {
         let followers = &self.shared.followers;
         if followers.fetch_add(1, Relaxed) >= EVENT_STREAMS_MAX {
             followers.fetch_sub(1, Relaxed);
             return None;
         }
-        let end = self.shared.kept().next;
+        let (start, end) = {
+            let kept = self.shared.kept();
+            // What is not kept any more was not asked for by its number, so it is not missing.
+            (kept.next - kept.events.len() as u64, kept.next)
+        };
+        let recent = end.saturating_sub(recent.unwrap_or(0)).max(start);
         // A number that was never given comes from another run of the server.
-        let next = last.map_or(end, |last| last.saturating_add(1));
+        let next = last.map_or(recent, |last| last.saturating_add(1));
         Some(Follower {
             shared: self.shared.clone(),
             next: if next > end { 1 } else { next.max(1) },
@@ -217,7 +223,7 @@ mod tests {
     async fn a_reader_gets_what_comes() {
         let journal = Journal::new();
         journal.add("old", &json!({}));
-        let mut follower = journal.follow(None).unwrap();
+        let mut follower = journal.follow(None, None).unwrap();
         assert_eq!(next(&mut follower).await, "retry: 2000\n\n");
         // Nothing comes for a while.
         assert_eq!(next(&mut follower).await, ": still here\n\n");
@@ -246,19 +252,27 @@ mod tests {
             journal.add("x", &json!({}));
         }
         let last = (EVENTS_KEPT + 10) as u64;
-        let mut follower = journal.follow(Some(last - 2)).unwrap();
+        let mut follower = journal.follow(Some(last - 2), None).unwrap();
         next(&mut follower).await;
         let text = next(&mut follower).await;
         assert!(text.starts_with(&format!("id: {}\n", last - 1)), "{text}");
         assert_eq!(text.matches("id: ").count(), 2);
 
-        let mut late = journal.follow(Some(3)).unwrap();
+        let mut late = journal.follow(Some(3), None).unwrap();
         next(&mut late).await;
         let text = next(&mut late).await;
         assert!(text.starts_with("event: lost\ndata: {\"events\":7}\n\nid: 11\n"), "{text}");
 
+        // Who was not there before may want to know what happened lately.
+        let mut recent = journal.follow(None, Some(2)).unwrap();
+        next(&mut recent).await;
+        assert!(next(&mut recent).await.starts_with(&format!("id: {}\n", last - 1)));
+        let mut all = journal.follow(None, Some(u64::MAX)).unwrap();
+        next(&mut all).await;
+        assert!(next(&mut all).await.starts_with("id: 11\n"), "and nothing is missing");
+
         // Of a run before: everything that is kept.
-        let mut other_run = journal.follow(Some(u64::MAX)).unwrap();
+        let mut other_run = journal.follow(Some(u64::MAX), None).unwrap();
         next(&mut other_run).await;
         assert!(next(&mut other_run).await.contains("id: 11\n"));
     }
@@ -266,9 +280,10 @@ mod tests {
     #[tokio::test]
     async fn readers_are_bounded() {
         let journal = Journal::new();
-        let all: Vec<_> = (0..EVENT_STREAMS_MAX).map(|_| journal.follow(None).unwrap()).collect();
-        assert!(journal.follow(None).is_none());
+        let all: Vec<_> =
+            (0..EVENT_STREAMS_MAX).map(|_| journal.follow(None, None).unwrap()).collect();
+        assert!(journal.follow(None, None).is_none());
         drop(all);
-        assert!(journal.follow(None).is_some());
+        assert!(journal.follow(None, None).is_some());
     }
 }

@@ -4,9 +4,11 @@
 //! shards share (`live`, `system`, `control::sampler`). Nothing here waits for a shard, and no
 //! shard waits for anything here. `server` speaks HTTP and bounds what a client can cost.
 
+mod about;
 mod auth;
 pub mod events;
 mod live;
+mod pages;
 mod reply;
 mod route;
 pub mod server;
@@ -190,6 +192,9 @@ impl Api {
                 _ => request.method,
             };
         }
+        if let Some(reply) = pages::find(&config, &path, &request) {
+            return Ok(reply);
+        }
         let route = route::find(&path, ask.port);
         let mut reply = match auth::refusal(&config, &path, &request, &route) {
             None => self.route(route, &request).await,
@@ -251,6 +256,7 @@ impl Api {
                 Reply::redirect(302, &format!("{to}{mark}{query}"))
             }
             Route::Alerts => Reply::success(&[("alerts", self.alerts.list())]),
+            Route::Server => Reply::success(&[("data", about::server(&self.handle, &self.stats))]),
             Route::Shards => Reply::success(&[("shards", self.shards())]),
             Route::Events => self.events(request),
             Route::OpenApi => Reply::json(OPEN_API.as_bytes().to_vec()),
@@ -274,7 +280,12 @@ impl Api {
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => return Reply::failure(Code::HttpDataInvalid),
         };
-        match self.journal.follow(last) {
+        let recent = match request.param("recent").map(|n| n.trim().parse::<u64>()) {
+            None => None,
+            Some(Ok(count)) => Some(count),
+            Some(Err(_)) => return Reply::failure(Code::HttpDataInvalid),
+        };
+        match self.journal.follow(last, recent) {
             Some(follower) => Reply::events(follower),
             None => {
                 self.stats.refuse(Refusal::EventReaders);
@@ -339,7 +350,16 @@ impl Api {
             Ok(page) => page,
             Err(code) => return Reply::failure(code),
         };
-        let clients = self.handle.clients.page(start, count);
+        let clients = match request.param("stream") {
+            None => self.handle.clients.page(start, count),
+            Some(id) => {
+                let wanted = |stream: &Stream| version::id_of(stream.name.key()) == id;
+                let Some(stream) = self.handle.streams.page(0, 1, wanted).pop() else {
+                    return Reply::failure(Code::StreamNotFound);
+                };
+                self.handle.clients.page_of(start, count, |client| client.stream.id == stream.id)
+            }
+        };
         let now_ms = super::wall_ms();
         let list: Vec<_> =
             clients.iter().map(|client| live::client_json(client, &self.sampler, now_ms)).collect();

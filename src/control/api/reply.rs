@@ -58,6 +58,12 @@ impl Reply {
         Reply { body: text.as_bytes().to_vec(), ..reply }
     }
 
+    /// A file.
+    pub(super) fn file(content_type: &str, body: &[u8]) -> Reply {
+        let reply = Reply::empty(200).header("content-type", content_type);
+        Reply { body: body.to_vec(), ..reply }
+    }
+
     /// Nothing but a status.
     pub(super) fn empty(status: u16) -> Reply {
         let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

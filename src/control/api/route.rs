@@ -31,6 +31,7 @@ pub(super) enum Route {
     /// To the same path with a slash.
     Redirect(String),
     Alerts,
+    Server,
     Shards,
     Events,
     OpenApi,
@@ -73,6 +74,7 @@ pub(super) fn find(path: &str, port: Port) -> Route {
         "tests/errors" => Route::TestErrors,
         "tests/redirects" => Route::TestRedirects,
         "alerts" => Route::Alerts,
+        "server" => Route::Server,
         "shards" => Route::Shards,
         "events" => Route::Events,
         "openapi.json" => Route::OpenApi,

@@ -41,8 +41,9 @@ pub(super) fn v1() -> Reply {
         "requests": "the request itself, for http debug",
         "vhosts": "manage all vhosts or specified vhost",
         "streams": "manage all streams or specified stream; DELETE closes its connections",
-        "clients": "manage all clients or specified client, default query top 10 clients; DELETE \
-                    closes one, or with ?ip= all of an address",
+        "clients": "manage all clients or specified client, default query top 10 clients, with \
+                    ?stream= those of a stream; DELETE closes one, or with ?ip= all of an \
+                    address",
         "raw": "raw api, reload the configuration",
         "clusters": "origin cluster server API",
         "perf": "System performance stat",
@@ -50,6 +51,7 @@ pub(super) fn v1() -> Reply {
         "valgrind": "valgrind api with params ?check=full|added|changed|new|quick",
         "signal": "simulate signal api with params ?signo=SIGHUP|SIGUSR1",
         "alerts": "what operators should look at",
+        "server": "ports, limits and what may be done, for consoles",
         "shards": "what each shard does and what it refused, by reason",
         "events": "server-sent events of publish, unpublish, play, stop and alerts",
         "openapi.json": "this API as OpenAPI 3.1",

@@ -1,0 +1,2 @@
+// Files that the bundler knows what to do with.
+declare module "*.css" {}
