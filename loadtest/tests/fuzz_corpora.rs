@@ -375,8 +375,21 @@ mod seeds {
         resumed.extend(step(1, 3, &[]));
         resumed.extend(step(0xc4, 250, KEYFRAME));
         resumed.extend(step(0x84, 200, FRAME));
+        let mut packed = vec![0];
+        packed.extend(step(5, 0, AAC_HEADER));
+        packed.extend(step(4, 0, AVC_HEADER));
+        packed.extend(step(2, 40, KEYFRAME));
+        for time in 1..20 {
+            packed.extend(step(5, 5, AAC_FRAME));
+            packed.extend(step(4, time, FRAME));
+        }
+        packed.extend(step(0x85, 5, &[0x2f, 0xff, 0xfb, 0x90, 0x64, 1, 2, 3]));
+        packed.extend(step(0x84, 5, b"\x91vp09\xa2\x49\x83\x42\xe0\x27\xf0\x16\x70\x60"));
+        packed.extend(step(0x81, 5, b"\x90OpusOpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"));
+        packed.extend(step(0x85, 5, b"\x91Opus\xfc\x01\x02"));
         let media = media_chunks();
         vec![
+            ("mux", "containers", packed),
             ("live", "plain", live),
             ("live", "large", large),
             ("live", "resumed", resumed),

@@ -60,6 +60,15 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
                 .into(),
         );
     }
+    for (name, vhost) in config.all_vhosts() {
+        let known = |format: &str| matches!(format, "flv" | "ts" | "mp4" | "aac" | "mp3");
+        if let Some(format) = vhost.http_remux.formats.iter().find(|format| !known(format)) {
+            errors.push(ConfigError::Together(format!(
+                "http_remux.formats of vhost {name} has {format:?}; it can have \"flv\", \"ts\", \
+                 \"mp4\", \"aac\" and \"mp3\""
+            )));
+        }
+    }
     let large = config.all_vhosts().map(|(_, vhost)| vhost.chunk_size).max().unwrap_or(0);
     if large > CHUNK_SIZE_USUAL {
         warnings.push(format!(

@@ -278,8 +278,8 @@ fn mount_error(mount: &str) -> Option<&'static str> {
     let one = |word| path.matches(word).count() == 1;
     if !path.starts_with('/') {
         Some("must begin with \"[vhost]/\" or \"/\"")
-    } else if !path.ends_with(".flv") {
-        Some("must end in .flv: this version serves no other container over HTTP")
+    } else if ![".flv", ".ts", ".mp4", ".aac", ".mp3"].iter().any(|end| path.ends_with(end)) {
+        Some("must end in .flv, .ts, .mp4, .aac or .mp3, which says what streams are packed in")
     } else if !one("[app]") || !one("[stream]") {
         Some("must contain [app] and [stream] once each")
     } else if path.contains(['?', '#', ' ']) {
@@ -628,10 +628,11 @@ mod tests {
 
     #[test]
     fn mounts_are_checked() {
-        for good in ["[vhost]/[app]/[stream].flv", "/[app]/[stream].flv", "/x/[app]/[stream].flv"] {
+        for good in ["[vhost]/[app]/[stream].flv", "/[app]/[stream].flv", "/x/[app]/[stream].ts"] {
             assert_eq!(mount_error(good), None, "{good}");
         }
-        for bad in ["", "[app]/[stream].flv", "/[app]/[stream].ts", "/[app]/x.flv", "host/[app]"] {
+        for bad in ["", "[app]/[stream].flv", "/[app]/[stream].m3u8", "/[app]/x.flv", "host/[app]"]
+        {
             assert!(mount_error(bad).is_some(), "{bad}");
         }
         let why = Kind::Mount.check(&Raw::Text("/x".into())).unwrap_err();

@@ -441,6 +441,31 @@ settings! {
         /// Where. The words [vhost], [app] and [stream] stand for the stream's own.
         mount: String = r#""[vhost]/[app]/[stream].flv""#, Kind::Mount,
             ["SRS_VHOST_HTTP_REMUX_MOUNT"], Live;
+        ---
+        /// What else is served there, each with its own suffix: "flv", "ts" (MPEG-TS), "mp4"
+        /// (fragmented MP4), "aac", "mp3". The suffix of `mount` is served in any case.
+        formats: Vec<String> = r#"["flv", "ts", "mp4", "aac", "mp3"]"#, Kind::Words,
+            ["RINGCAST_VHOST_HTTP_REMUX_FORMATS"], Live;
+        ---
+        /// Players of .aac and .mp3 get this much of the past at once. It is kept for every stream,
+        /// also while nobody plays it so.
+        fast_cache: Duration = "0", SECONDS, ["SRS_VHOST_HTTP_REMUX_FAST_CACHE"], Live;
+        ---
+        /// Find out from a stream's first messages whether it has audio and pictures. Without this,
+        /// `has_audio` and `has_video` say so, and players need not wait for the second track.
+        guess_has_av: bool = "true", PREFER_TRUE,
+            ["SRS_VHOST_HTTP_REMUX_GUESS_HAS_AV"], Live;
+        ---
+        /// Streams have audio, when `guess_has_av` is off.
+        has_audio: bool = "true", PREFER_TRUE, ["SRS_VHOST_HTTP_REMUX_HAS_AUDIO"], Live;
+        ---
+        /// Streams have pictures, when `guess_has_av` is off.
+        has_video: bool = "true", PREFER_TRUE, ["SRS_VHOST_HTTP_REMUX_HAS_VIDEO"], Live;
+        ---
+        /// When `guess_has_av` is off: leave out of FLV what `has_audio` and `has_video` say there
+        /// is not. Other containers never have a track that they do not name.
+        drop_if_not_match: bool = "true", PREFER_TRUE,
+            ["SRS_VHOST_HTTP_REMUX_DROP_IF_NOT_MATCH"], Live;
     }
 
     /// Callbacks to an HTTP server, as in SRS: JSON by POST. A client is let in when the answer has

@@ -66,6 +66,8 @@ pub enum ClientKind {
     FlvPlay,
     /// Plays FLV over a WebSocket.
     WebSocketPlay,
+    /// Plays another container over HTTP or a WebSocket.
+    PackedPlay(Format),
     /// Publishes by RTMP in Flash's way.
     FlashPublish,
     /// Publishes by RTMP in the way of FMLE, OBS and ffmpeg.
@@ -75,11 +77,14 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
-    /// The name that SRS's API has for it. FLV over a WebSocket, which SRS has not, is `flv-play`.
+    /// The name that SRS's API has for it. Everything live over HTTP is `flv-play` there, and so is
+    /// what SRS has not: WebSockets, fragmented MP4.
     pub fn srs_name(self) -> &'static str {
         match self {
             ClientKind::RtmpPlay => "rtmp-play",
-            ClientKind::FlvPlay | ClientKind::WebSocketPlay => "flv-play",
+            ClientKind::FlvPlay | ClientKind::WebSocketPlay | ClientKind::PackedPlay(_) => {
+                "flv-play"
+            }
             ClientKind::FlashPublish => "flash-publish",
             ClientKind::FmlePublish => "fmle-publish",
             ClientKind::HaivisionPublish => "haivision-publish",
@@ -91,6 +96,7 @@ impl ClientKind {
         match self {
             ClientKind::FlvPlay => "http-flv",
             ClientKind::WebSocketPlay => "ws-flv",
+            ClientKind::PackedPlay(format) => format.protocol(),
             _ => "rtmp",
         }
     }

@@ -32,14 +32,158 @@ pub enum Format {
     FlvChunked,
     /// FLV tags, each one binary WebSocket frame.
     FlvWebSocket,
+    /// MPEG transport stream, nothing around it.
+    Ts,
+    /// MPEG transport stream in HTTP/1.1 chunks.
+    TsChunked,
+    /// MPEG transport stream in binary WebSocket frames.
+    TsWebSocket,
+    /// Fragmented MP4, nothing around it.
+    Fmp4,
+    /// Fragmented MP4 in HTTP/1.1 chunks.
+    Fmp4Chunked,
+    /// Fragmented MP4 in binary WebSocket frames.
+    Fmp4WebSocket,
+    /// AAC frames with ADTS headers, nothing around them.
+    Aac,
+    /// AAC frames with ADTS headers in HTTP/1.1 chunks.
+    AacChunked,
+    /// AAC frames with ADTS headers in binary WebSocket frames.
+    AacWebSocket,
+    /// MPEG audio frames, nothing around them.
+    Mp3,
+    /// MPEG audio frames in HTTP/1.1 chunks.
+    Mp3Chunked,
+    /// MPEG audio frames in binary WebSocket frames.
+    Mp3WebSocket,
+}
+
+/// What a stream is packed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Container {
+    /// RTMP messages.
+    Rtmp,
+    /// FLV tags, which have the bodies of RTMP messages.
+    Flv,
+    /// MPEG transport stream.
+    Ts,
+    /// Fragmented MP4.
+    Fmp4,
+    /// The AAC track alone.
+    Aac,
+    /// The MPEG audio track alone.
+    Mp3,
+}
+
+impl Container {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+    /// Those that go over HTTP.
+    pub const OVER_HTTP: [Container; 5] =
+        [Container::Flv, Container::Ts, Container::Fmp4, Container::Aac, Container::Mp3];
+
+    /// Index for tables.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The suffix of URLs and files.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Container::Rtmp => "",
+            Container::Flv => "flv",
+            Container::Ts => "ts",
+            Container::Fmp4 => "mp4",
+            Container::Aac => "aac",
+            Container::Mp3 => "mp3",
+        }
+    }
+
+    /// The media type, as SRS states it.
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Container::Rtmp => "",
+            Container::Flv => "video/x-flv",
+            Container::Ts => "video/MP2T",
+            Container::Fmp4 => "video/mp4",
+            Container::Aac => "audio/x-aac",
+            Container::Mp3 => "audio/mpeg",
+        }
+    }
+
+    /// True where messages go in as they are, and not as units of a track.
+    pub fn is_verbatim(self) -> bool {
+        matches!(self, Container::Rtmp | Container::Flv)
+    }
+
+    /// The formats that have it: plain, in HTTP chunks, in WebSocket frames.
+    pub fn formats(self) -> &'static [Format] {
+        use Format::*;
+        match self {
+            Container::Rtmp => &[Rtmp],
+            Container::Flv => &[Flv, FlvChunked, FlvWebSocket],
+            Container::Ts => &[Ts, TsChunked, TsWebSocket],
+            Container::Fmp4 => &[Fmp4, Fmp4Chunked, Fmp4WebSocket],
+            Container::Aac => &[Aac, AacChunked, AacWebSocket],
+            Container::Mp3 => &[Mp3, Mp3Chunked, Mp3WebSocket],
+        }
+    }
 }
 
 impl Format {
     /// How many formats there are.
-    pub const COUNT: usize = 4;
+    pub const COUNT: usize = 16;
     /// All of them, by index.
-    pub const ALL: [Format; Self::COUNT] =
+    pub const ALL: [Format; Self::COUNT] = [
+        Format::Rtmp,
+        Format::Flv,
+        Format::FlvChunked,
+        Format::FlvWebSocket,
+        Format::Ts,
+        Format::TsChunked,
+        Format::TsWebSocket,
+        Format::Fmp4,
+        Format::Fmp4Chunked,
+        Format::Fmp4WebSocket,
+        Format::Aac,
+        Format::AacChunked,
+        Format::AacWebSocket,
+        Format::Mp3,
+        Format::Mp3Chunked,
+        Format::Mp3WebSocket,
+    ];
+    /// Those that carry every message as it came.
+    pub const VERBATIM: [Format; 4] =
         [Format::Rtmp, Format::Flv, Format::FlvChunked, Format::FlvWebSocket];
+
+    /// What the stream is packed in.
+    pub fn container(self) -> Container {
+        match self {
+            Format::Rtmp => Container::Rtmp,
+            Format::Flv | Format::FlvChunked | Format::FlvWebSocket => Container::Flv,
+            Format::Ts | Format::TsChunked | Format::TsWebSocket => Container::Ts,
+            Format::Fmp4 | Format::Fmp4Chunked | Format::Fmp4WebSocket => Container::Fmp4,
+            Format::Aac | Format::AacChunked | Format::AacWebSocket => Container::Aac,
+            Format::Mp3 | Format::Mp3Chunked | Format::Mp3WebSocket => Container::Mp3,
+        }
+    }
+
+    /// The protocol of players, for people.
+    pub fn protocol(self) -> &'static str {
+        match self {
+            Format::Rtmp => "rtmp",
+            Format::FlvWebSocket => "ws-flv",
+            Format::TsWebSocket => "ws-ts",
+            Format::Fmp4WebSocket => "ws-fmp4",
+            Format::AacWebSocket => "ws-aac",
+            Format::Mp3WebSocket => "ws-mp3",
+            Format::Flv | Format::FlvChunked => "http-flv",
+            Format::Ts | Format::TsChunked => "http-ts",
+            Format::Fmp4 | Format::Fmp4Chunked => "http-fmp4",
+            Format::Aac | Format::AacChunked => "http-aac",
+            Format::Mp3 | Format::Mp3Chunked => "http-mp3",
+        }
+    }
 
     /// Index for tables.
     pub fn index(self) -> usize {
@@ -53,6 +197,18 @@ impl Format {
             Format::Flv => "flv",
             Format::FlvChunked => "flv-chunked",
             Format::FlvWebSocket => "flv-ws",
+            Format::Ts => "ts",
+            Format::TsChunked => "ts-chunked",
+            Format::TsWebSocket => "ts-ws",
+            Format::Fmp4 => "fmp4",
+            Format::Fmp4Chunked => "fmp4-chunked",
+            Format::Fmp4WebSocket => "fmp4-ws",
+            Format::Aac => "aac",
+            Format::AacChunked => "aac-chunked",
+            Format::AacWebSocket => "aac-ws",
+            Format::Mp3 => "mp3",
+            Format::Mp3Chunked => "mp3-chunked",
+            Format::Mp3WebSocket => "mp3-ws",
         }
     }
 }
@@ -136,6 +292,7 @@ pub struct Feed {
     time: AtomicI64,
     join: ArcSwapOption<Join>,
     ended: AtomicBool,
+    refused: AtomicBool,
     players: AtomicU32,
     /// Shards that follow, or `CLOSED`.
     followers: AtomicU32,
@@ -181,6 +338,11 @@ impl Feed {
     /// True when the publisher is gone for good; a later publisher opens a new feed.
     pub fn ended(&self) -> bool {
         self.ended.load(Acquire)
+    }
+
+    /// True when the stream cannot be had in this format, as long as its tracks are what they are.
+    pub fn refused(&self) -> bool {
+        self.refused.load(Acquire)
     }
 
     /// Players on all shards; larger blocks pay only when somebody reads them.
@@ -293,6 +455,7 @@ impl FeedWriter {
             time: AtomicI64::new(0),
             join: ArcSwapOption::empty(),
             ended: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             players: AtomicU32::new(0),
             followers: AtomicU32::new(0),
             taken: std::array::from_fn(|_| AtomicU64::new(u64::MAX)),
@@ -388,6 +551,21 @@ impl FeedWriter {
         self.start = self.gop.enabled.then(|| self.position());
         self.start_time = time;
         self.trim();
+    }
+
+    /// Newcomers start here from now on, with a message of that `time` (ms), which has to be in the
+    /// log still: for formats that can be entered at any message.
+    pub fn start_at(&mut self, start: Position, time: i64) {
+        if start.block >= self.feed.first.load(Relaxed) {
+            self.start = Some(start);
+            self.start_time = time;
+            self.trim();
+        }
+    }
+
+    /// Ends the feed because the stream's tracks have no place in it.
+    pub fn refuse(self) {
+        self.feed.refused.store(true, Release);
     }
 
     /// Forgets the kept GOP (over a limit, or a message had to be dropped).

@@ -17,7 +17,7 @@ pub mod stream;
 pub use clients::{
     Client, ClientChange, ClientEvent, ClientKind, Clients, NewClient, Place, SessionId, Urls,
 };
-pub use feed::{Feed, FeedWriter, Flags, Format, Join, Position};
+pub use feed::{Container, Feed, FeedWriter, Flags, Format, Join, Position};
 pub use mirror::{Entrance, Held, Mirror, Next};
 pub use registry::Registry;
 pub use stats::{Counters, Reason};

@@ -125,6 +125,9 @@ reasons! {
     MessageDroppedMalformed = "message_dropped_malformed",
     /// A message of a track that is not the default one was dropped.
     MessageDroppedTrack = "message_dropped_track",
+    /// A frame was left out of a container, because its bytes do not have the form that its codec
+    /// prescribes.
+    UnitSkipped = "unit_skipped",
     /// A command or data message that means nothing here was ignored.
     MessageIgnored = "message_ignored",
     /// The stream's timestamps jumped and were put right.

@@ -17,9 +17,45 @@ pub struct Config {
     pub sbr: bool,
     /// Parametric stereo is signalled (HE-AAC v2): one coded channel, two played.
     pub ps: bool,
+    /// channelConfiguration of the core; 0: a program config element tells.
+    pub layout: u8,
+    /// Samples of the core in a frame, per channel.
+    pub core_samples: u16,
 }
 
 impl Config {
+    /// Samples of the output in a frame, per channel.
+    pub fn frame_samples(&self) -> u32 {
+        let twice = self.rate_hz == 2 * self.core_rate_hz;
+        u32::from(self.core_samples) << u32::from(twice)
+    }
+
+    /// The ADTS header (ISO 14496-3 1.A.2.2) of a raw frame of `len` bytes, as players of MPEG-TS
+    /// and plain AAC want it before each frame. Spectral band replication and parametric stereo are
+    /// not told: decoders find them in the frame, as ADTS has it. `None` for what ADTS cannot say:
+    /// other object types than the first four, rates or layouts of one's own, long frames.
+    pub fn adts_header(&self, len: usize) -> Option<[u8; ADTS_BYTES]> {
+        let profile = self.object_type.checked_sub(1).filter(|profile| *profile < 4)?;
+        let index = RATES_HZ.iter().position(|rate| *rate == self.core_rate_hz)? as u8;
+        let layout = match (self.layout, self.channels) {
+            (layout @ 1..=7, _) => layout,
+            (0, channels @ 1..=6) => channels,
+            (0, 8) => 7,
+            _ => return None,
+        };
+        let len = u32::try_from(len + ADTS_BYTES).ok().filter(|len| *len < 1 << 13)?;
+        let [_, _, l1, l0] = (len << 5).to_be_bytes();
+        Some([
+            0xff,
+            0xf1,
+            profile << 6 | index << 2 | layout >> 2,
+            layout << 6 | (len >> 11) as u8,
+            l1,
+            l0 | 0x1f,
+            0xfc,
+        ])
+    }
+
     /// The name of the profile.
     pub fn profile_name(&self) -> &'static str {
         match self.object_type {
@@ -50,6 +86,8 @@ pub fn config(data: &[u8]) -> Result<Config, CodecError> {
         channels: channels(layout),
         sbr: object_type == TYPE_SBR || object_type == TYPE_PS,
         ps: object_type == TYPE_PS,
+        layout: layout as u8,
+        core_samples: 1024,
     };
     if config.sbr {
         config.rate_hz = rate(&mut bits)?;
@@ -70,7 +108,13 @@ fn tail(bits: &mut Bits<'_>, layout: u32, config: &mut Config) -> Result<(), Cod
     if !matches!(config.object_type, 1..=4 | 6 | 7 | 17 | 19..=23) {
         return Ok(());
     }
-    bits.bit()?;
+    let short = bits.bit()?;
+    config.core_samples = match (config.object_type, short) {
+        (23, false) => 512,
+        (23, true) => 480,
+        (_, false) => 1024,
+        (_, true) => 960,
+    };
     if bits.bit()? {
         bits.skip(14)?;
     }
@@ -141,15 +185,25 @@ pub fn adts(data: &[u8]) -> Result<(Config, usize), CodecError> {
     let index = bits.bits(4)? as usize;
     let rate_hz = *RATES_HZ.get(index).ok_or(CodecError::Malformed("sampling frequency"))?;
     bits.bit()?;
-    let channels = channels(bits.bits(3)?);
+    let layout = bits.bits(3)?;
+    let channels = channels(layout);
     bits.skip(4)?;
     let length = bits.bits(13)? as usize;
     if length < 7 {
         return Err(CodecError::Malformed("ADTS frame length"));
     }
     bits.skip(13)?;
-    let core_rate_hz = rate_hz;
-    Ok((Config { object_type, core_rate_hz, rate_hz, channels, sbr: false, ps: false }, length))
+    let config = Config {
+        object_type,
+        core_rate_hz: rate_hz,
+        rate_hz,
+        channels,
+        sbr: false,
+        ps: false,
+        layout: layout as u8,
+        core_samples: 1024,
+    };
+    Ok((config, length))
 }
 
 fn object_type(bits: &mut Bits<'_>) -> Result<u8, CodecError> {
@@ -183,6 +237,8 @@ fn channels(layout: u32) -> u8 {
     }
 }
 
+/// Bytes of an ADTS header without checksum.
+pub const ADTS_BYTES: usize = 7;
 const TYPE_SBR: u8 = 5;
 const TYPE_PS: u8 = 29;
 const RATES_HZ: [u32; 13] = [
@@ -210,6 +266,7 @@ mod tests {
         let config = config(&[0x13, 0x10, 0x56, 0xe5, 0x98]).unwrap();
         assert_eq!((config.core_rate_hz, config.rate_hz), (24_000, 48_000));
         assert_eq!(config.profile_name(), "HE");
+        assert_eq!(config.frame_samples(), 2048);
         // Hierarchical: object type 29, 24 kHz, mono, 48 kHz, LC.
         let config = super::config(&[0xeb, 0x09, 0x88, 0x00]).unwrap();
         assert_eq!((config.core_rate_hz, config.rate_hz, config.channels), (24_000, 48_000, 2));
@@ -222,6 +279,28 @@ mod tests {
         assert_eq!(config(&[0x12]), Err(CodecError::Truncated));
         assert_eq!(config(&[0x16, 0x90]), Err(CodecError::Malformed("sampling frequency")));
         assert_eq!(config(&[0x00, 0x10]), Err(CodecError::Malformed("audio object type")));
+    }
+
+    #[test]
+    fn adts_headers_say_what_the_configuration_says() {
+        // Stereo LC, 5.1 LC, HE-AAC, HE-AAC v2: the core is what ADTS tells of.
+        for (record, rate_hz, channels) in [
+            (&[0x12, 0x10][..], 44_100, 2),
+            (&[0x11, 0xb0], 48_000, 6),
+            (&[0x13, 0x10, 0x56, 0xe5, 0x98], 24_000, 2),
+            (&[0xeb, 0x09, 0x88, 0x00], 24_000, 1),
+        ] {
+            let header = config(record).unwrap().adts_header(1000).unwrap();
+            let (read, len) = adts(&header).unwrap();
+            assert_eq!((read.object_type, read.rate_hz, read.channels), (2, rate_hz, channels));
+            assert_eq!(len, 1007);
+        }
+        let config = config(&[0x12, 0x10]).unwrap();
+        assert_eq!(config.frame_samples(), 1024);
+        assert_eq!(config.adts_header(8185), None);
+        // A rate that is in no table, and ELD.
+        assert_eq!(super::config(&[0x17, 0x80, 0x2b, 0xf2, 0x10]).unwrap().adts_header(9), None);
+        assert_eq!(super::config(&[0xf8, 0xe8, 0x50, 0x00]).unwrap().adts_header(9), None);
     }
 
     #[test]

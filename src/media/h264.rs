@@ -1,8 +1,9 @@
 //! H.264: the decoder configuration record (ISO 14496-15 5.3.3.1) and the SPS (H.264 7.3.2.1).
 
 use super::bits::{Bits, CodecError};
+use super::colour::Colour;
 use super::nal::rbsp;
-use super::parameter_sets::{self, crop, read_sets, skip_vui_head};
+use super::parameter_sets::{self, crop, read_sets, vui_head};
 use super::track::{Fps, Level, side};
 
 /// An AVCDecoderConfigurationRecord.
@@ -55,6 +56,22 @@ pub struct Sps {
     pub height: u32,
     /// The frame rate, if the VUI states one.
     pub fps: Option<Fps>,
+    /// Chroma format: 0 is none, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma: u8,
+    /// Bits of a luma sample.
+    pub bit_depth: u8,
+    /// The colours, if the VUI states them.
+    pub colour: Option<Colour>,
+    /// How many pictures may come before one that is shown earlier, if stated or implied.
+    pub reorder: Option<u8>,
+}
+
+/// What the VUI says.
+#[derive(Default)]
+struct Vui {
+    fps: Option<Fps>,
+    colour: Option<Colour>,
+    reorder: Option<u8>,
 }
 
 /// Reads a sequence parameter set: a NAL unit with its header byte.
@@ -70,14 +87,17 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
     let level = bits.bits(8)? as u8;
     bits.ue_max(31, "SPS id")?;
     let mut chroma_format = 1;
+    let mut chroma = 1;
+    let mut bit_depth = 8;
     if HIGH_PROFILES.contains(&profile) {
         chroma_format = bits.ue_max(3, "chroma format")?;
+        chroma = chroma_format as u8;
         let lists = if chroma_format == 3 { 12 } else { 8 };
         if chroma_format == 3 && bits.bit()? {
             // Separate colour planes are each coded like luma.
             chroma_format = 0;
         }
-        bits.ue_max(6, "bit depth")?;
+        bit_depth = bits.ue_max(6, "bit depth")? as u8 + 8;
         bits.ue_max(6, "bit depth")?;
         bits.bit()?;
         if bits.bit()? {
@@ -89,7 +109,8 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
         }
     }
     bits.ue_max(12, "frame number size")?;
-    match bits.ue_max(2, "picture order type")? {
+    let order_type = bits.ue_max(2, "picture order type")?;
+    match order_type {
         0 => {
             bits.ue_max(12, "picture order size")?;
         }
@@ -116,14 +137,24 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
     bits.bit()?;
     let coded = (u64::from(width) * 16, u64::from(height) * 16 * fields);
     let (width, height) = crop(&mut bits, coded, chroma_format, fields)?;
-    let fps = if bits.bit()? { vui_fps(&mut bits).unwrap_or(None) } else { None };
+    let mut vui = Vui::default();
+    if bits.bit()? {
+        // A broken VUI costs what stands behind the break only.
+        let _ = read_vui(&mut bits, &mut vui);
+    }
+    // H.264 8.2.1.3: with this type the order of decoding is that of showing.
+    let reorder = if order_type == 2 || profile == BASELINE { Some(0) } else { vui.reorder };
     Ok(Sps {
         profile,
         constraints,
         level,
         width: side(width, "picture width")?,
         height: side(height, "picture height")?,
-        fps,
+        fps: vui.fps,
+        chroma,
+        bit_depth,
+        colour: vui.colour,
+        reorder,
     })
 }
 
@@ -140,15 +171,46 @@ fn skip_scaling_list(bits: &mut Bits<'_>, size: usize) -> Result<(), CodecError>
     Ok(())
 }
 
-/// H.264 E.1.1 up to the timing information. A broken VUI costs the frame rate only.
-fn vui_fps(bits: &mut Bits<'_>) -> Result<Option<Fps>, CodecError> {
-    skip_vui_head(bits)?;
-    if !bits.bit()? {
-        return Ok(None);
+/// H.264 E.1.1.
+fn read_vui(bits: &mut Bits<'_>, vui: &mut Vui) -> Result<(), CodecError> {
+    vui.colour = vui_head(bits)?;
+    if bits.bit()? {
+        let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
+        // A tick is a field here, so a frame takes two of them.
+        vui.fps = Fps::from_ticks(u64::from(scale), u64::from(units) * 2);
+        bits.bit()?;
     }
-    let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
-    // A tick is a field here, so a frame takes two of them.
-    Ok(Fps::from_ticks(u64::from(scale), u64::from(units) * 2))
+    let mut buffered = false;
+    for _ in 0..2 {
+        if bits.bit()? {
+            skip_hrd(bits)?;
+            buffered = true;
+        }
+    }
+    if buffered {
+        bits.bit()?;
+    }
+    bits.bit()?;
+    if bits.bit()? {
+        bits.bit()?;
+        for _ in 0..4 {
+            bits.ue()?;
+        }
+        vui.reorder = Some(bits.ue_max(16, "reorder depth")? as u8);
+    }
+    Ok(())
+}
+
+/// H.264 E.1.2.
+fn skip_hrd(bits: &mut Bits<'_>) -> Result<(), CodecError> {
+    let buffers = bits.ue_max(31, "buffers")?;
+    bits.skip(8)?;
+    for _ in 0..=buffers {
+        bits.ue()?;
+        bits.ue()?;
+        bits.bit()?;
+    }
+    bits.skip(20)
 }
 
 /// The name of a profile.
@@ -179,6 +241,7 @@ pub fn is_keyframe_unit(header: u8) -> bool {
     header & 0x1f == NAL_IDR
 }
 
+const BASELINE: u8 = 66;
 const NAL_IDR: u8 = 5;
 const NAL_SPS: u8 = 7;
 /// Profiles whose SPS has the chroma fields (H.264 7.3.2.1.1).
@@ -204,6 +267,7 @@ mod tests {
         let sps = sps(config.sps[0]).unwrap();
         assert_eq!((sps.width, sps.height), (640, 360));
         assert_eq!(sps.fps, Some(Fps(29_970)));
+        assert_eq!((sps.chroma, sps.bit_depth, sps.reorder), (1, 8, Some(2)));
         assert_eq!(profile_name(sps.profile, sps.constraints), "High");
         for end in 0..record.len() - 4 {
             assert!(super::config(&record[..end]).is_err(), "{end}");

@@ -1,8 +1,9 @@
 //! H.265: the decoder configuration record (ISO 14496-15 8.3.3.1) and the SPS (H.265 7.3.2.2).
 
 use super::bits::{Bits, CodecError};
+use super::colour::Colour;
 use super::nal::rbsp;
-use super::parameter_sets::{self, crop, read_sets, skip_vui_head};
+use super::parameter_sets::{self, crop, read_sets, vui_head};
 use super::track::{Fps, Level, side};
 
 /// An HEVCDecoderConfigurationRecord.
@@ -65,8 +66,23 @@ pub struct Sps {
     pub width: u32,
     /// Pixels down, after cropping.
     pub height: u32,
+    /// Chroma format: 0 is none, 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma: u8,
+    /// What stands behind the size, as far as it could be read.
+    pub more: More,
+}
+
+/// The parts of a sequence parameter set that lie behind many others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct More {
     /// The frame rate, if the VUI states one.
     pub fps: Option<Fps>,
+    /// Bits of a luma sample.
+    pub bit_depth: Option<u8>,
+    /// How many pictures may come before one that is shown earlier.
+    pub reorder: Option<u8>,
+    /// The colours, if the VUI states them.
+    pub colour: Option<Colour>,
 }
 
 /// Reads a sequence parameter set: a NAL unit with its two header bytes.
@@ -85,18 +101,22 @@ pub fn sps(nal: &[u8]) -> Result<Sps, CodecError> {
     let (profile, level) = profile_tier_level(&mut bits, sub_layers)?;
     bits.ue_max(15, "SPS id")?;
     let mut chroma_format = bits.ue_max(3, "chroma format")?;
+    let chroma = chroma_format as u8;
     if chroma_format == 3 && bits.bit()? {
         chroma_format = 0;
     }
     let coded = (u64::from(bits.ue()?), u64::from(bits.ue()?));
     let (width, height) = crop(&mut bits, coded, chroma_format, 1)?;
+    // The way to the VUI is long; whatever goes wrong on it costs what lies behind only.
+    let mut more = More::default();
+    let _ = read_more(&mut bits, sub_layers, &mut more);
     Ok(Sps {
         profile,
         level,
         width: side(width, "picture width")?,
         height: side(height, "picture height")?,
-        // The way to the VUI is long; whatever goes wrong on it costs the frame rate only.
-        fps: fps(&mut bits, sub_layers).unwrap_or(None),
+        chroma,
+        more,
     })
 }
 
@@ -121,12 +141,15 @@ fn profile_tier_level(bits: &mut Bits<'_>, sub_layers: u32) -> Result<(u8, u8), 
 }
 
 /// The rest of an SPS from the bit depths to the timing information of the VUI.
-fn fps(bits: &mut Bits<'_>, sub_layers: u32) -> Result<Option<Fps>, CodecError> {
-    bits.ue_max(8, "bit depth")?;
+fn read_more(bits: &mut Bits<'_>, sub_layers: u32, more: &mut More) -> Result<(), CodecError> {
+    more.bit_depth = Some(bits.ue_max(8, "bit depth")? as u8 + 8);
     bits.ue_max(8, "bit depth")?;
     let order_bits = bits.ue_max(12, "picture order size")? + 4;
     let ordering_infos = if bits.bit()? { sub_layers + 1 } else { 1 };
-    for _ in 0..3 * ordering_infos {
+    for _ in 0..ordering_infos {
+        bits.ue()?;
+        // The last is that of all sub-layers together.
+        more.reorder = Some(bits.ue_max(16, "reorder depth")? as u8);
         bits.ue()?;
     }
     for _ in 0..6 {
@@ -150,20 +173,20 @@ fn fps(bits: &mut Bits<'_>, sub_layers: u32) -> Result<Option<Fps>, CodecError> 
     }
     bits.skip(2)?;
     if !bits.bit()? {
-        return Ok(None);
+        return Ok(());
     }
-    skip_vui_head(bits)?;
+    more.colour = vui_head(bits)?;
     bits.skip(3)?;
     if bits.bit()? {
         for _ in 0..4 {
             bits.ue()?;
         }
     }
-    if !bits.bit()? {
-        return Ok(None);
+    if bits.bit()? {
+        let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
+        more.fps = Fps::from_ticks(u64::from(scale), u64::from(units));
     }
-    let (units, scale) = (bits.bits(32)?, bits.bits(32)?);
-    Ok(Fps::from_ticks(u64::from(scale), u64::from(units)))
+    Ok(())
 }
 
 /// H.265 7.3.4.
@@ -261,7 +284,7 @@ mod tests {
         assert_eq!(level(config.level), Some(Level { major: 4, minor: 1 }));
         assert!(!config.high_tier);
         let sps = sps(config.sps().unwrap()).unwrap();
-        assert_eq!((sps.width, sps.height, sps.fps), (1918, 1078, Some(Fps(50_000))));
+        assert_eq!((sps.width, sps.height, sps.more.fps), (1918, 1078, Some(Fps(50_000))));
         assert_eq!(profile_name(sps.profile), "Main");
         for end in 0..record.len() {
             assert!(super::config(&record[..end]).is_err(), "{end}");
@@ -276,7 +299,8 @@ mod tests {
         );
         let config = config(&record).unwrap();
         let sps = sps(config.sps().unwrap()).unwrap();
-        assert_eq!((sps.width, sps.height, sps.fps), (640, 360, Some(Fps(23_976))));
+        assert_eq!((sps.width, sps.height, sps.more.fps), (640, 360, Some(Fps(23_976))));
+        assert_eq!((sps.chroma, sps.more.bit_depth, sps.more.reorder), (1, Some(10), Some(2)));
         assert_eq!(profile_name(sps.profile), "Main 10");
     }
 
@@ -285,7 +309,7 @@ mod tests {
         let record = unhex(MAIN_1918X1078);
         let whole = config(&record).unwrap().sps().unwrap().to_vec();
         let cut = sps(&whole[..30]).unwrap();
-        assert_eq!((cut.width, cut.height, cut.fps), (1918, 1078, None));
+        assert_eq!((cut.width, cut.height, cut.more.fps), (1918, 1078, None));
         assert_eq!(sps(&whole[..12]), Err(CodecError::Truncated));
         assert_eq!(sps(&[]), Err(CodecError::Truncated));
         assert_eq!(sps(&[0x40, 1, 2]), Err(CodecError::Malformed("SPS type")));

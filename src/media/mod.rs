@@ -9,6 +9,8 @@ pub mod ac3;
 pub mod av1;
 pub mod bits;
 pub mod codec;
+mod codec_string;
+pub mod colour;
 pub mod h264;
 pub mod h265;
 pub mod mp3;
@@ -19,6 +21,7 @@ mod parameter_sets;
 pub mod tag;
 pub mod time;
 pub mod track;
+pub mod unit;
 pub mod vp9;
 
 /// What a media message carries. The numbers are shared by RTMP message types and FLV tag types.

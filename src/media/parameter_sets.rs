@@ -2,6 +2,7 @@
 //! the sequence parameter set.
 
 use super::bits::{Bits, CodecError};
+use super::colour::Colour;
 use crate::limits::PARAMETER_SETS_MAX;
 
 /// Bytes of the length before each NAL unit: 1, 2 or 4 (`lengthSizeMinusOne`).
@@ -53,8 +54,9 @@ pub(super) fn crop(
     Ok((width.saturating_sub(across), height.saturating_sub(down)))
 }
 
-/// The first part of the VUI: aspect ratio to chroma location (H.264 E.1.1, H.265 E.2.1).
-pub(super) fn skip_vui_head(bits: &mut Bits<'_>) -> Result<(), CodecError> {
+/// The first part of the VUI: aspect ratio to chroma location (H.264 E.1.1, H.265 E.2.1). Gives
+/// the colours, where they are stated.
+pub(super) fn vui_head(bits: &mut Bits<'_>) -> Result<Option<Colour>, CodecError> {
     const EXTENDED_SAR: u32 = 255;
     if bits.bit()? && bits.bits(8)? == EXTENDED_SAR {
         bits.skip(32)?;
@@ -62,15 +64,19 @@ pub(super) fn skip_vui_head(bits: &mut Bits<'_>) -> Result<(), CodecError> {
     if bits.bit()? {
         bits.bit()?;
     }
+    let mut colour = None;
     if bits.bit()? {
-        bits.skip(4)?;
+        bits.skip(3)?;
+        let full_range = bits.bit()?;
         if bits.bit()? {
-            bits.skip(24)?;
+            colour = Some(Colour::read(bits, full_range)?);
+        } else if full_range {
+            colour = Some(Colour { full_range, ..Colour::UNSPECIFIED });
         }
     }
     if bits.bit()? {
         bits.ue()?;
         bits.ue()?;
     }
-    Ok(())
+    Ok(colour)
 }

@@ -85,7 +85,12 @@ impl VideoTrack {
         let looks = match tag.kind {
             TagKind::SequenceHeader => true,
             TagKind::Frame => {
-                tag.keyframe && matches!(tag.codec, VideoCodec::Vp8 | VideoCodec::Vp9)
+                let repeats = match tag.codec {
+                    VideoCodec::Vp8 | VideoCodec::Vp9 => true,
+                    VideoCodec::Av1 => self.size.is_none(),
+                    VideoCodec::H264 | VideoCodec::H265 => false,
+                };
+                tag.keyframe && repeats
             }
             TagKind::SequenceEnd | TagKind::Metadata | TagKind::Command => false,
         };
@@ -102,6 +107,11 @@ impl VideoTrack {
         } else {
             let size = match tag.codec {
                 VideoCodec::Vp8 => vp9::vp8_size(data)?,
+                VideoCodec::Av1 => {
+                    let sequence = av1::sequence(data)?;
+                    self.fps = sequence.fps;
+                    Some((sequence.width, sequence.height))
+                }
                 _ => vp9::vp9_size(data)?,
             };
             self.size = size.or(self.size);
@@ -126,7 +136,7 @@ impl VideoTrack {
                 self.fps = config.fps;
                 let sps = h265::sps(config.sps().ok_or(CodecError::Truncated)?)?;
                 self.size = Some((sps.width, sps.height));
-                self.fps = sps.fps.or(self.fps);
+                self.fps = sps.more.fps.or(self.fps);
             }
             VideoCodec::Av1 => {
                 let (profile, level, obus) = av1::config(data)?;
@@ -140,9 +150,9 @@ impl VideoTrack {
                 }
             }
             VideoCodec::Vp9 => {
-                let (profile, level) = vp9::config(data)?;
-                self.profile = vp9::profile_name(profile);
-                self.level = vp9::level(level);
+                let config = vp9::config(data)?;
+                self.profile = vp9::profile_name(config.profile);
+                self.level = vp9::level(config.level);
             }
             // Its record says nothing that a keyframe does not.
             VideoCodec::Vp8 => {}
@@ -223,7 +233,10 @@ impl AudioTrack {
                 let info = opus::flac_info(data)?;
                 (info.rate_hz, info.channels)
             }
-            AudioCodec::Ac3 | AudioCodec::Eac3 => ac3::frame(data)?,
+            AudioCodec::Ac3 | AudioCodec::Eac3 => {
+                let frame = ac3::frame(data)?;
+                (frame.rate_hz, frame.channels)
+            }
             AudioCodec::G711A | AudioCodec::G711U => {
                 (8_000, tag.legacy.map_or(1, |legacy| legacy.channels))
             }

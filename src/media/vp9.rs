@@ -1,17 +1,44 @@
 //! VP9 and VP8: the codec configuration record, and the picture size that only keyframes state.
 
 use super::bits::{Bits, CodecError};
+use super::colour::Colour;
 use super::track::{Level, side};
 
-/// The profile and level (ten times) of a VPCodecConfigurationRecord. Some muxers put the version
-/// and flags of the MP4 box before it, which no record could begin with.
-pub fn config(data: &[u8]) -> Result<(u8, u8), CodecError> {
+/// A VPCodecConfigurationRecord (VP codec ISO media file format binding, 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Config {
+    /// The profile, 0 to 3.
+    pub profile: u8,
+    /// Ten times the level; 0 is unknown.
+    pub level: u8,
+    /// Bits of a sample.
+    pub bit_depth: u8,
+    /// Chroma format: 1 is 4:2:0, 2 is 4:2:2, 3 is 4:4:4.
+    pub chroma: u8,
+    /// The colours.
+    pub colour: Colour,
+    /// The record itself, as the MP4 box has it behind version and flags.
+    pub record: [u8; 8],
+}
+
+/// Reads a VPCodecConfigurationRecord. Some muxers put the version and flags of the MP4 box before
+/// it, which no record could begin with.
+pub fn config(data: &[u8]) -> Result<Config, CodecError> {
     let record = data.strip_prefix(&[1, 0, 0, 0]).unwrap_or(data);
-    match record {
-        [profile, level, _, _, _, _, _, _, ..] if *profile <= 3 => Ok((*profile, *level)),
-        [_, _, _, _, _, _, _, _, ..] => Err(CodecError::Malformed("vpcC profile")),
-        _ => Err(CodecError::Truncated),
+    let record = *record.first_chunk::<8>().ok_or(CodecError::Truncated)?;
+    let [profile, level, samples, primaries, transfer, matrix, _, _] = record;
+    if profile > 3 {
+        return Err(CodecError::Malformed("vpcC profile"));
     }
+    Ok(Config {
+        profile,
+        level,
+        bit_depth: samples >> 4,
+        // 0 and 1 are both 4:2:0, with the chroma samples at other places.
+        chroma: (samples >> 1 & 7).max(1),
+        colour: Colour { primaries, transfer, matrix, full_range: samples & 1 == 1 },
+        record,
+    })
 }
 
 /// The width and height of a VP9 keyframe (VP9 6.2); `None` for any other frame.
@@ -86,9 +113,13 @@ mod tests {
 
     #[test]
     fn record_with_and_without_box_header() {
-        assert_eq!(config(&unhex("010000000115870202000000")), Ok((1, 21)));
-        assert_eq!(config(&unhex("0115870202000000")), Ok((1, 21)));
-        assert_eq!(config(&unhex("0015820202000000")), Ok((0, 21)));
+        let one = config(&unhex("010000000115870202000000")).unwrap();
+        assert_eq!((one.profile, one.level, one.bit_depth, one.chroma), (1, 21, 8, 3));
+        assert!(one.colour.full_range);
+        assert_eq!(config(&unhex("0115870202000000")), Ok(one));
+        let zero = config(&unhex("0015820202020000")).unwrap();
+        assert_eq!((zero.profile, zero.level, zero.chroma), (0, 21, 1));
+        assert_eq!(zero.colour, Colour::UNSPECIFIED);
         assert_eq!(config(&[0, 21]), Err(CodecError::Truncated));
         assert_eq!(config(&[9; 8]), Err(CodecError::Malformed("vpcC profile")));
     }

@@ -11,5 +11,7 @@
 pub mod amf0;
 pub mod flv;
 pub mod http;
+pub mod mp4;
 pub mod rtmp;
+pub mod ts;
 pub mod ws;

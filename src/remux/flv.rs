@@ -2,20 +2,16 @@
 
 use uring::ArenaFull;
 
-use crate::hub::{FeedWriter, Flags, Format};
+use crate::hub::{Container, FeedWriter, Flags, Format};
 use crate::media::Kind;
 use crate::proto::flv::{self, Framing};
 
 use super::rtmp::wire_time;
+use super::wrap;
 
 /// The framing of a format; `None` for formats that are not FLV.
 pub fn framing(format: Format) -> Option<Framing> {
-    match format {
-        Format::Rtmp => None,
-        Format::Flv => Some(Framing::Plain),
-        Format::FlvChunked => Some(Framing::Chunked),
-        Format::FlvWebSocket => Some(Framing::WebSocket),
-    }
+    (format.container() == Container::Flv).then(|| wrap::framing(format)).flatten()
 }
 
 /// Appends a message to a feed as one framed tag.
@@ -89,20 +85,5 @@ fn kind(flags: Flags) -> Kind {
         Kind::Audio
     } else {
         Kind::Data
-    }
-}
-
-/// Length of the framing in front of a tag that begins `bytes`.
-pub fn framing_head_len(framing: Framing, bytes: &[u8]) -> Option<usize> {
-    match framing {
-        Framing::Plain => (!bytes.is_empty()).then_some(0),
-        // The size in hexadecimal and a line end.
-        Framing::Chunked => memchr::memchr(b'\n', &bytes[..bytes.len().min(20)]).map(|at| at + 1),
-        // RFC 6455 5.2: two bytes, and the length again in two or eight when it is long.
-        Framing::WebSocket => match bytes.get(1)? & 0x7f {
-            126 => Some(4),
-            127 => Some(10),
-            _ => Some(2),
-        },
     }
 }

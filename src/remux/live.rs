@@ -7,15 +7,18 @@
 use bytes::Bytes;
 use uring::Arena;
 
-use super::{Stream, flv, rtmp};
+use super::mux::Muxed;
+use super::packed::{HttpOptions, Packed, Writers};
+use super::{Stream, flv, rtmp, wrap};
 use crate::hub::feed::GopLimits;
 use crate::hub::stream::Tracks;
-use crate::hub::{FeedWriter, Flags, Format, Reason};
+use crate::hub::{Container, FeedWriter, Flags, Format, Reason};
 use crate::limits;
 use crate::media::Kind;
 use crate::media::tag::{self, Picked, TagError, TagKind, TrackPicker};
 use crate::media::time::Timeline;
 use crate::media::track::{AudioTrack, VideoTrack};
+use crate::proto::ts::Unfit;
 
 /// What a stream's writer is told by the configuration.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub struct LiveOptions {
     pub gop: GopLimits,
     /// A repeated, identical sequence header is not sent again.
     pub reduce_sequence_header: bool,
+    /// What HTTP players get.
+    pub http: HttpOptions,
 }
 
 /// What became of a message.
@@ -61,7 +66,15 @@ pub struct Live {
     seen: TrackSet,
     declared: TrackSet,
     pickers: [TrackPicker; 2],
-    writers: [Option<FeedWriter>; Format::COUNT],
+    writers: Writers,
+    /// Containers that are not made of messages.
+    packed: Packed,
+    /// Containers in which the stream was asked for in vain, since this was last asked.
+    refusals: Vec<(Container, Unfit)>,
+    /// The beginning of the first audio frame of a codec without sequence header.
+    audio_sample: Option<Vec<u8>>,
+    /// When what is written now has come, ms since 1970; 0: not known.
+    wall_ms: i64,
     /// A sequence header (audio, video) had to be dropped: it goes before the next frame.
     headers_due: [bool; 2],
     /// A message had to be dropped: pictures wait for the next keyframe.
@@ -130,8 +143,13 @@ struct TrackSet {
 impl Live {
     /// A writer with an open RTMP feed, which is also the GOP cache.
     pub fn new(options: LiveOptions, arena: Arena) -> Live {
+        let packed = Packed::new(options.http);
         let mut live = Live {
             options,
+            packed,
+            refusals: Vec::new(),
+            audio_sample: None,
+            wall_ms: 0,
             arena,
             timeline: Timeline::new(),
             metadata: None,
@@ -205,14 +223,49 @@ impl Live {
     pub fn open_wanted(&mut self, stream: &Stream) -> bool {
         let mut opened = false;
         for format in stream.wanted() {
-            if self.writers[format.index()].is_none() {
+            let container = format.container();
+            if self.writers[format.index()].is_none() && !self.packed.has_refused(container) {
                 let writer = self.backfilled(format);
                 stream.set_feed(format, Some(writer.feed().clone()));
                 self.writers[format.index()] = Some(writer);
                 opened = true;
             }
         }
+        if opened {
+            self.refuse_unfit();
+        }
         opened
+    }
+
+    /// Asks for the formats that are kept whether or not somebody plays them.
+    pub fn want_kept(&self, stream: &Stream) {
+        for container in Container::OVER_HTTP {
+            if self.options.http.keeps(container) {
+                container.formats().iter().for_each(|format| stream.want(*format));
+            }
+        }
+    }
+
+    /// Says when what is written from now on has come, ms since 1970.
+    pub fn note_wall_clock(&mut self, wall_ms: i64) {
+        self.wall_ms = wall_ms;
+    }
+
+    /// Containers in which the stream was asked for in vain, since this was last asked.
+    pub fn take_refusals(&mut self) -> Vec<(Container, Unfit)> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// Frames that were left out of a container, since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        self.packed.take_skipped()
+    }
+
+    /// Once the tracks are known: ends the feeds that have no place for one of them.
+    fn refuse_unfit(&mut self) {
+        if self.settled {
+            self.refusals.extend(self.packed.refuse_unfit(&mut self.writers));
+        }
     }
 
     /// Closes formats that nobody follows; the RTMP feed stays.
@@ -221,7 +274,18 @@ impl Live {
             if format == Format::Rtmp {
                 continue;
             }
-            let Some(writer) = &self.writers[format.index()] else { continue };
+            let container = format.container();
+            let Some(writer) = &self.writers[format.index()] else {
+                // Players were sent away by this feed; with other tracks they need not be.
+                let feed = stream.feed(format).filter(|feed| feed.refused());
+                if let Some(feed) = feed.filter(|_| !self.packed.has_refused(container)) {
+                    stream.clear_feed(&feed);
+                }
+                continue;
+            };
+            if self.options.http.keeps(container) {
+                continue;
+            }
             let unused = &mut self.unused[format.index()];
             *unused = if writer.feed().is_followed() { 0 } else { *unused + 1 };
             // Who leaves often comes back at once; opening costs a copy of the GOP.
@@ -229,6 +293,10 @@ impl Live {
                 stream.unwant(format);
                 stream.clear_feed(writer.feed());
                 self.writers[format.index()] = None;
+                let siblings = container.formats();
+                if siblings.iter().all(|format| self.writers[format.index()].is_none()) {
+                    self.packed.close(container);
+                }
             }
         }
     }
@@ -344,9 +412,15 @@ impl Live {
             TagKind::SequenceHeader => {
                 let same = self.audio_header.as_deref() == Some(payload);
                 let before = self.audio_header.replace(payload.to_vec());
+                self.audio_sample = None;
                 Ok(self.write_header(Flags::AUDIO, wire_time, payload, before.is_some(), same))
             }
-            TagKind::Frame => Ok(self.write_frame(Flags::AUDIO, wire_time, payload, first)),
+            TagKind::Frame => {
+                if !tag.codec.has_sequence_header() && self.audio_sample.is_none() {
+                    self.audio_sample = Some(payload[..payload.len().min(SAMPLE_BYTES)].to_vec());
+                }
+                Ok(self.write_frame(Flags::AUDIO, wire_time, payload, first))
+            }
             TagKind::SequenceEnd | TagKind::Metadata | TagKind::Command => {
                 let time = self.timeline.map_header(wire_time);
                 Ok(self.append_or_drop(Flags::AUDIO, time, payload))
@@ -369,6 +443,11 @@ impl Live {
             return Outcome::Written { keyframe: false, discontinuity: false };
         }
         self.headers += u32::from(!same);
+        if !same {
+            self.packed.tracks_changed();
+            let kind = if track.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
+            self.packed.learn(kind, payload);
+        }
         if known && !same && self.first_time.is_some() {
             for writer in self.writers.iter_mut().flatten() {
                 writer.restart_gop_here(time);
@@ -379,6 +458,9 @@ impl Live {
         self.refresh_joins(time);
         let outcome = self.append_or_drop(track | Flags::SEQUENCE_HEADER, time, payload);
         self.headers_due[track_index(track)] = matches!(outcome, Outcome::Dropped(_));
+        if !same {
+            self.refuse_unfit();
+        }
         outcome
     }
 
@@ -413,9 +495,18 @@ impl Live {
         let waited = mapped.dts - first >= TRACKS_WAIT_MS;
         let settles = !self.settled && (waited || self.all_tracks_seen());
         self.settled |= settles;
+        if settles {
+            self.refuse_unfit();
+        }
+        let due = self.packed.take_joins_due();
         // The join moves with each keyframe; beside that only once, when the tracks are known.
         if join || settles {
             self.refresh_joins(mapped.dts);
+        } else {
+            // Without pictures, there are other places to start.
+            for format in due.flat_map(Container::formats) {
+                self.refresh_join(*format, mapped.dts);
+            }
         }
         Outcome::Written { keyframe, discontinuity: mapped.discontinuity }
     }
@@ -445,8 +536,12 @@ impl Live {
         time: i64,
         payload: &[u8],
     ) -> Result<(), uring::ArenaFull> {
-        let mut result = Ok(());
-        for format in Format::ALL {
+        let wall_ms = self.wall_ms;
+        let mut result = self.packed.append(&mut self.writers, flags, time, payload, wall_ms);
+        for format in Format::VERBATIM {
+            if format != Format::Rtmp && !self.options.http.passes(flags) {
+                continue;
+            }
             if let Some(writer) = self.writers[format.index()].as_mut() {
                 let chunk_size = self.options.chunk_size;
                 // One format without memory must not keep the message from the others.
@@ -458,14 +553,18 @@ impl Live {
 
     /// Tells newcomers of every open format how to start.
     fn refresh_joins(&mut self, time: i64) {
-        for index in 0..self.writers.len() {
-            if let Some(writer) = self.writers[index].take() {
-                self.writers[index] = Some(self.with_join(writer, time));
-            }
+        for format in Format::ALL {
+            self.refresh_join(format, time);
         }
     }
 
-    fn with_join(&self, mut writer: FeedWriter, time: i64) -> FeedWriter {
+    fn refresh_join(&mut self, format: Format, time: i64) {
+        if let Some(writer) = self.writers[format.index()].take() {
+            self.writers[format.index()] = Some(self.with_join(writer, time));
+        }
+    }
+
+    fn with_join(&mut self, mut writer: FeedWriter, time: i64) -> FeedWriter {
         let format = writer.feed().format();
         // Before the first frame nobody knows where the stream's clock stands. Who came early
         // waits, so that its headers and, where it has a time base of its own, its first frame
@@ -475,8 +574,21 @@ impl Live {
         }
         // The FLV header says which tracks follow and cannot be taken back: while that is not
         // known, FLV players wait (SRS: `guess_has_av`).
-        if flv::framing(format).is_some() && !self.settled {
+        let container = format.container();
+        let http = &self.options.http;
+        let told = self.settled || (container == Container::Flv && !http.guess);
+        if container != Container::Rtmp && !told {
             return writer;
+        }
+        if !container.is_verbatim() {
+            let needs_video = self.seen.video && (http.guess || http.has_video);
+            let ready = self
+                .packed
+                .muxer(container)
+                .is_some_and(|muxer| muxer.has_tracks() && (muxer.knows_video() || !needs_video));
+            if !ready {
+                return writer;
+            }
         }
         // Nothing a newcomer gets first may be later than what it gets next.
         let time = writer.start_time().unwrap_or(time);
@@ -492,11 +604,23 @@ impl Live {
     }
 
     /// Metadata, audio header, video header, in the order SRS sends them.
-    fn prologue(&self, format: Format, time: i64) -> (Bytes, usize) {
+    fn prologue(&mut self, format: Format, time: i64) -> (Bytes, usize) {
         let mut out = Vec::new();
+        if let Some(muxer) = self.packed.muxer(format.container()) {
+            let bytes = muxer.prologue();
+            if let Some(framing) = wrap::framing(format) {
+                wrap::write(&mut out, framing, &bytes);
+            }
+            return (Bytes::from(out), 0);
+        }
         let framing = flv::framing(format);
+        let http = &self.options.http;
         if let Some(framing) = framing {
-            flv::write_file_header(&mut out, framing, self.seen.audio, self.seen.video);
+            let (audio, video) = match http.guess {
+                true => (self.seen.audio, self.seen.video),
+                false => (http.has_audio, http.has_video),
+            };
+            flv::write_file_header(&mut out, framing, audio, video);
         }
         let messages_at = out.len();
         let audio = Flags::AUDIO | Flags::SEQUENCE_HEADER;
@@ -508,6 +632,7 @@ impl Live {
         ] {
             let Some(payload) = payload else { continue };
             match framing {
+                Some(_) if !http.passes(flags) => {}
                 Some(framing) => flv::write(&mut out, framing, flags, time, payload),
                 None => rtmp::write(&mut out, self.options.chunk_size, flags, time, payload),
             }
@@ -516,12 +641,20 @@ impl Live {
     }
 
     fn new_writer(&self, format: Format) -> FeedWriter {
-        FeedWriter::new(format, self.arena.clone(), self.options.gop)
+        let gop = match self.options.http.keeps(format.container()) {
+            true => GopLimits { enabled: true, messages: u32::MAX, bytes: KEPT_AUDIO_BYTES_MAX },
+            false => self.options.gop,
+        };
+        FeedWriter::new(format, self.arena.clone(), gop)
     }
 
     /// A feed of another format that begins with the GOP the RTMP feed keeps.
-    fn backfilled(&self, format: Format) -> FeedWriter {
+    fn backfilled(&mut self, format: Format) -> FeedWriter {
         let mut writer = self.new_writer(format);
+        if !format.container().is_verbatim() {
+            return self.packed_backfilled(format, writer);
+        }
+        let http = self.options.http;
         let chunk_size = self.options.chunk_size;
         let mut time = self.timeline.last().unwrap_or(0);
         writer.set_time(time);
@@ -532,6 +665,9 @@ impl Live {
             let filled =
                 rtmp::for_each_message(source.feed(), start, chunk_size, |flags, at, bytes| {
                     first.get_or_insert(at);
+                    if format != Format::Rtmp && !http.passes(flags) {
+                        return Ok(());
+                    }
                     append(format, &mut writer, chunk_size, flags, at, bytes)
                 });
             match filled {
@@ -542,7 +678,68 @@ impl Live {
         }
         self.with_join(writer, time)
     }
+
+    /// The same for a container that is made of units: from another framing of it that is open, or
+    /// by packing the GOP.
+    fn packed_backfilled(&mut self, format: Format, mut writer: FeedWriter) -> FeedWriter {
+        let container = format.container();
+        let mut time = self.timeline.last().unwrap_or(0);
+        writer.set_time(time);
+        let Some(framing) = wrap::framing(format) else { return writer };
+        let mut first = None;
+        let filled = if self.packed.muxer(container).is_some() {
+            let sibling = container.formats().iter().find_map(|sibling| {
+                let writer = self.writers[sibling.index()].as_ref()?;
+                Some((writer.feed(), writer.start()?, wrap::framing(*sibling)?))
+            });
+            sibling.map_or(Ok(()), |(feed, start, theirs)| {
+                rtmp::for_each_framed(feed, start, |flags, at, bytes| {
+                    first.get_or_insert(at);
+                    wrap::append(&mut writer, framing, flags, at, wrap::unwrap(theirs, bytes))
+                })
+            })
+        } else {
+            let source = self.writers[Format::Rtmp.index()].as_ref();
+            let source = source.and_then(|source| Some((source.feed(), source.start()?)));
+            let muxer = self.packed.open(container);
+            for (kind, payload) in [
+                (Kind::Audio, &self.audio_header),
+                (Kind::Audio, &self.audio_sample),
+                (Kind::Video, &self.video_header),
+            ] {
+                if let Some(payload) = payload {
+                    muxer.learn(kind, payload);
+                }
+            }
+            source.map_or(Ok(()), |(feed, start)| {
+                let chunk_size = self.options.chunk_size;
+                rtmp::for_each_message(feed, start, chunk_size, |flags, at, payload| {
+                    first.get_or_insert(at);
+                    let kind = if flags.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
+                    if flags.has(Flags::DATA) {
+                        return Ok(());
+                    }
+                    match muxer.message(kind, at, payload, 0) {
+                        Muxed::Bytes(flags) => {
+                            wrap::append(&mut writer, framing, flags, at, muxer.bytes())
+                        }
+                        Muxed::Nothing | Muxed::Skipped => Ok(()),
+                    }
+                })
+            })
+        };
+        match filled {
+            Ok(()) => time = first.unwrap_or(time),
+            Err(_) => writer.forget_gop(),
+        }
+        self.with_join(writer, time)
+    }
 }
+
+/// Bytes of a first audio frame that are enough to know what it is.
+const SAMPLE_BYTES: usize = 64;
+/// Most bytes of the past that are kept of plain audio (`fast_cache`).
+const KEPT_AUDIO_BYTES_MAX: u64 = 64 << 20;
 
 /// Place of a track in tables: audio, video.
 fn track_index(track: Flags) -> usize {
@@ -599,7 +796,12 @@ mod tests {
     fn rig(media_memory: usize) -> Rig {
         let arena = Arena::new(ArenaOptions { limit: media_memory, huge_pages: false }).unwrap();
         let gop = GopLimits { enabled: true, messages: 100, bytes: 1 << 30 };
-        let options = LiveOptions { chunk_size: 60_000, gop, reduce_sequence_header: false };
+        let options = LiveOptions {
+            chunk_size: 60_000,
+            gop,
+            reduce_sequence_header: false,
+            http: HttpOptions::default(),
+        };
         let live = Live::new(options, arena);
         let name = StreamName::new("v", "live", "s").unwrap();
         let stream = super::super::Registry::default().open(&name).unwrap();
@@ -752,6 +954,105 @@ mod tests {
         assert!(joinable(&rig));
         let join = rig.stream.feed(Format::FlvChunked).unwrap().join().unwrap();
         assert_eq!(join.prologue[..8], *b"d\r\nFLV\x01\x04");
+    }
+
+    const AVC_WHOLE: &[u8] =
+        b"\x17\0\0\0\0\x01\x42\xc0\x1e\xff\xe1\0\x0a\x67\x42\xc0\x1e\xda\x02\x80\
+        \xbf\xe5\x40\x01\0\x04\x68\xce\x3c\x80";
+    const KEY_WHOLE: &[u8] = &[0x17, 1, 0, 0, 0, 0, 0, 0, 2, 0x65, 1];
+    const INTER_WHOLE: &[u8] = &[0x27, 1, 0, 0, 0, 0, 0, 0, 2, 0x41, 1];
+
+    /// Half a second of pictures and sound with keyframes every 200 ms.
+    fn play_half_a_second(rig: &mut Rig) {
+        rig.video(0, AVC_WHOLE);
+        rig.audio(0, AAC_HEADER);
+        for i in 0..13u32 {
+            rig.video(i * 40, if i % 5 == 0 { KEY_WHOLE } else { INTER_WHOLE });
+            rig.audio(i * 40 + 5, AUDIO);
+        }
+    }
+
+    #[test]
+    fn packed_formats_begin_with_the_kept_gop_in_every_framing() {
+        let mut rig = rig(16 << 20);
+        play_half_a_second(&mut rig);
+        for container in [Container::Ts, Container::Fmp4] {
+            for format in container.formats() {
+                rig.stream.want(*format);
+                assert!(rig.live.open_wanted(&rig.stream), "{format:?}");
+                let seen = rig.after_join(*format);
+                assert_eq!(seen[0], (400, Flags::VIDEO | Flags::KEYFRAME), "{format:?}");
+                assert_eq!(seen.len(), 6, "{format:?}");
+                let join = rig.stream.feed(*format).unwrap().join().unwrap();
+                assert!(!join.prologue.is_empty() && join.time == 400, "{format:?}");
+            }
+        }
+        // What is written from here on goes into all of them.
+        rig.video(600, KEY_WHOLE);
+        for format in Container::Ts.formats() {
+            assert_eq!(rig.after_join(*format), [(600, Flags::VIDEO | Flags::KEYFRAME)]);
+        }
+    }
+
+    #[test]
+    fn what_has_no_place_is_refused_until_the_tracks_change() {
+        let mut rig = rig(16 << 20);
+        rig.stream.want(Format::Mp3);
+        rig.stream.want(Format::Aac);
+        rig.live.open_wanted(&rig.stream);
+        play_half_a_second(&mut rig);
+        assert!(rig.stream.feed(Format::Mp3).unwrap().refused());
+        assert!(rig.stream.feed(Format::Mp3).unwrap().ended());
+        assert!(!rig.stream.feed(Format::Aac).unwrap().refused());
+        rig.stream.want(Format::Mp3Chunked);
+        assert!(!rig.live.open_wanted(&rig.stream));
+        // Nobody followed it, so there is nothing to report.
+        assert!(rig.live.take_refusals().is_empty());
+        rig.audio(700, &[0xaf, 0, 0x11, 0x90]);
+        rig.live.close_unfollowed(&rig.stream);
+        assert!(rig.stream.feed(Format::Mp3).is_none());
+    }
+
+    #[test]
+    fn the_past_of_plain_audio_is_kept_as_configured() {
+        let mut rig = rig(16 << 20);
+        rig.live.options.http.fast_cache_ms = 1_000;
+        rig.live.packed = Packed::new(rig.live.options.http);
+        rig.live.want_kept(&rig.stream);
+        rig.live.open_wanted(&rig.stream);
+        rig.audio(0, AAC_HEADER);
+        for i in 0..200u32 {
+            rig.audio(i * 23, AUDIO);
+        }
+        let seen = rig.after_join(Format::AacChunked);
+        let kept = seen.last().unwrap().0 - seen[0].0;
+        assert!((1_000..=1_250).contains(&kept), "{kept} ms");
+        for _ in 0..10 {
+            rig.live.close_unfollowed(&rig.stream);
+        }
+        assert!(rig.stream.feed(Format::AacChunked).is_some());
+        // MP3 it is not.
+        assert!(rig.stream.feed(Format::Mp3).unwrap().refused());
+    }
+
+    #[test]
+    fn tracks_that_are_switched_off_are_not_sent() {
+        let mut rig = rig(16 << 20);
+        let http = HttpOptions { guess: false, has_audio: false, ..HttpOptions::default() };
+        rig.live.options.http = http;
+        rig.live.packed = Packed::new(http);
+        for format in [Format::Flv, Format::Ts] {
+            rig.stream.want(format);
+        }
+        rig.live.open_wanted(&rig.stream);
+        play_half_a_second(&mut rig);
+        for format in [Format::Flv, Format::Ts] {
+            let seen = rig.after_join(format);
+            assert!(seen.iter().all(|(_, flags)| flags.has(Flags::VIDEO)), "{format:?}");
+        }
+        let join = rig.stream.feed(Format::Flv).unwrap().join().unwrap();
+        assert_eq!(join.prologue[..5], *b"FLV\x01\x01");
+        assert!(rig.after_join(Format::Rtmp).iter().any(|(_, flags)| flags.has(Flags::AUDIO)));
     }
 
     #[test]

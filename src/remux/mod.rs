@@ -3,10 +3,14 @@
 
 pub mod flv;
 pub mod live;
+pub mod mux;
+pub mod packed;
 pub mod rebase;
 pub mod rtmp;
+pub mod wrap;
 
 pub use live::{Live, LiveOptions, Noted, Outcome, Refused};
+pub use packed::HttpOptions;
 
 /// A stream as this server has it: written by [`Live`].
 pub type Stream = crate::hub::Stream<Box<Live>>;

@@ -85,8 +85,23 @@ pub fn for_each_message<E>(
     chunk_size: u32,
     mut each: impl FnMut(Flags, i64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    let mut framed = Vec::new();
     let mut payload = Vec::new();
+    for_each_framed(feed, start, |flags, time, framed| {
+        unframe(framed, chunk_size, &mut payload);
+        each(flags, time, &payload)
+    })
+}
+
+/// The same for a feed of any format, with messages as they are in it.
+///
+/// # Errors
+/// Whatever `each` returns; the walk ends there.
+pub fn for_each_framed<E>(
+    feed: &Feed,
+    start: Position,
+    mut each: impl FnMut(Flags, i64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut framed = Vec::new();
     let mut open: Option<(Flags, i64)> = None;
     let mut first_entry = true;
     for number in start.block..feed.end() {
@@ -105,8 +120,7 @@ pub fn for_each_message<E>(
         }
         while index < count {
             if let Some((flags, time)) = open.take() {
-                unframe(&framed, chunk_size, &mut payload);
-                each(flags, time, &payload)?;
+                each(flags, time, &framed)?;
                 framed.clear();
             }
             let entry = block.entry(index);
@@ -121,8 +135,7 @@ pub fn for_each_message<E>(
                 framed.extend_from_slice(bytes);
                 open = Some((Flags(flags.0 & !Flags::SPANS.0), entry.time));
             } else {
-                unframe(bytes, chunk_size, &mut payload);
-                each(flags, entry.time, &payload)?;
+                each(flags, entry.time, bytes)?;
             }
         }
     }

@@ -1,4 +1,4 @@
-//! HTTP sessions on the data plane: live streams (HTTP-FLV, WebSocket-FLV), the index page.
+//! HTTP sessions on the data plane: live streams over HTTP and WebSockets, the index page.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -6,19 +6,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::config::{Action, Config, ListenAddr, TimeJitter};
-use crate::hub::{ClientKind, Format, Reason, Urls};
+use crate::hub::{ClientKind, Container, Format, Reason, Urls};
 use crate::limits::{
     HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX,
 };
 use crate::media::name::StreamName;
 use crate::page;
+use crate::proto::flv::Framing;
 use crate::proto::http::{self, Method, Request, ResponseHead};
 use crate::proto::ws;
+use crate::remux::wrap;
 
 use super::admission::{self, Entry, Stay, Verdict, Visitor};
 use super::listing;
 use super::mount;
 use super::{Closing, Env, Play, SessionId, Wish};
+
+/// What a player asked for.
+#[derive(Debug)]
+struct Asked {
+    name: StreamName,
+    container: Container,
+}
 
 /// One HTTP connection.
 #[derive(Debug)]
@@ -38,11 +47,11 @@ enum State {
     /// Between requests, or inside a request head.
     Requests,
     /// It asked to play and waits for the verdict in its `stay`.
-    Waiting(Box<(Request, StreamName, Urls)>),
+    Waiting(Box<(Request, Asked, Urls)>),
     /// Playing over plain HTTP: what the peer sends does not matter any more.
-    Playing,
+    Playing(Format),
     /// Playing over a WebSocket.
-    WebSocket(Box<ws::Reader>),
+    WebSocket(Box<ws::Reader>, Format),
     /// The connection is to go to the API; bytes are kept for it.
     Leaving,
     /// Nothing more is read.
@@ -58,8 +67,7 @@ impl HttpSession {
     /// Name in the log.
     pub fn name(&self) -> &'static str {
         match self.state {
-            State::WebSocket(_) => "ws-flv",
-            State::Playing => "http-flv",
+            State::WebSocket(_, format) | State::Playing(format) => format.protocol(),
             State::Requests | State::Waiting(_) | State::Leaving | State::Over => "http",
         }
     }
@@ -83,7 +91,7 @@ impl HttpSession {
     pub fn receive(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
         match &mut self.state {
             State::Requests => self.requests(out, env, data),
-            State::WebSocket(_) => self.frames(out, env, data),
+            State::WebSocket(..) => self.frames(out, env, data),
             // Nothing of this means anything, but a peer could send it for as long as it likes.
             State::Waiting(_) => {
                 self.head.extend_from_slice(data);
@@ -95,7 +103,7 @@ impl HttpSession {
                 self.over(env, Reason::OverLimit);
             }
             State::Leaving => self.head.extend_from_slice(data),
-            State::Playing | State::Over => {}
+            State::Playing(_) | State::Over => {}
         }
     }
 
@@ -113,14 +121,14 @@ impl HttpSession {
         let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
-        let (request, name, urls) = *waiting;
+        let (request, asked, urls) = *waiting;
         let verdict = self.stay.as_ref().and_then(|stay| stay.verdict()).cloned();
         if let Some(Verdict::Refused { reason, detail }) = verdict {
             // Who was refused has not begun: there is no end to tell.
             self.stay = None;
             return self.refuse(out, env, &request, &Closing::because(reason, detail));
         }
-        self.begin(out, env, &request, &name, urls);
+        self.begin(out, env, &request, &asked, urls);
         let rest = std::mem::take(&mut self.head);
         if !rest.is_empty() {
             self.receive(out, env, &rest);
@@ -156,7 +164,7 @@ impl HttpSession {
             }
         }
         let rest = std::mem::take(&mut self.head);
-        if !rest.is_empty() && matches!(self.state, State::WebSocket(_)) {
+        if !rest.is_empty() && matches!(self.state, State::WebSocket(..)) {
             self.frames(out, env, &rest);
         }
     }
@@ -187,7 +195,7 @@ impl HttpSession {
         }
         if let Some(name) = self.stream_name(env, &request) {
             return match name {
-                Ok(name) => self.play(out, env, request, name),
+                Ok(asked) => self.play(out, env, request, asked),
                 Err(closing) => {
                     if env.may_say() {
                         tracing::info!(id = %self.id, peer = %env.peer, path = ?request.path,
@@ -273,27 +281,38 @@ impl HttpSession {
     }
 
     /// The stream a path names; `None` when no mount serves the path.
-    fn stream_name(&self, env: &Env<'_>, request: &Request) -> Option<Result<StreamName, Closing>> {
+    fn stream_name(&self, env: &Env<'_>, request: &Request) -> Option<Result<Asked, Closing>> {
         // SRS: the vhost by `?vhost=`, `?domain=`, else the host name; unknown ones are default.
         let vhost = request.param("vhost").or_else(|| request.param("domain"));
         let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
         let asked = vhost.unwrap_or(&host);
-        let (vhost, app, stream) = mount::find(env.config, asked, &request.path)?;
-        let name = StreamName::new(vhost, app, stream);
-        Some(name.map_err(|error| Closing::because(Reason::StreamName, error)))
+        let found = mount::find(env.config, asked, &request.path)?;
+        let name = StreamName::new(found.vhost, found.app, found.stream);
+        let asked = name.map(|name| Asked { name, container: found.container });
+        Some(asked.map_err(|error| Closing::because(Reason::StreamName, error)))
     }
 
-    fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: Request, name: StreamName) {
+    fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: Request, asked: Asked) {
         if request.method == Method::Head {
-            out.extend_from_slice(&flv(env, &request, 200).header("Connection", "close").finish());
+            let head = ok(env, &request, asked.container).header("Connection", "close");
+            out.extend_from_slice(&head.finish());
             return self.over(env, Reason::PeerClosed);
         }
-        let urls = urls(&request, &name);
+        let (_, format) = format(&request, asked.container);
+        let feed = env.streams.find(&asked.name).and_then(|stream| stream.feed(format));
+        if feed.is_some_and(|feed| feed.refused()) {
+            env.counters.count(Reason::CodecUnsupported);
+            let head = ResponseHead::new(415).header("Content-Type", "text/plain");
+            let head = with_cors(head, &request, env.config.http_server.crossdomain);
+            let body = b"415 the stream's codecs have no place in this container\n";
+            return self.reply(out, env, &request, head, Some(body));
+        }
+        let urls = urls(&request, &asked.name);
         let bearer =
             request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let visitor = Visitor {
             id: self.id,
-            name: &name,
+            name: &asked.name,
             urls: &urls,
             bearer,
             forwarded: forwarded(&request),
@@ -302,11 +321,11 @@ impl HttpSession {
         match admission::enter(env, &visitor, Action::Play) {
             Ok(Entry::Granted(stay)) => {
                 self.stay = stay;
-                self.begin(out, env, &request, &name, urls);
+                self.begin(out, env, &request, &asked, urls);
             }
             Ok(Entry::Undecided(stay)) => {
                 self.stay = Some(stay);
-                self.state = State::Waiting(Box::new((request, name, urls)));
+                self.state = State::Waiting(Box::new((request, asked, urls)));
                 env.wishes.push(Wish::Await);
             }
             Err(closing) => self.refuse(out, env, &request, &closing),
@@ -346,9 +365,11 @@ impl HttpSession {
         out: &mut Vec<u8>,
         env: &mut Env<'_>,
         request: &Request,
-        name: &StreamName,
+        asked: &Asked,
         urls: Urls,
     ) {
+        let Asked { name, container } = asked;
+        let container = *container;
         let upgrade = match request.wants_websocket().then(|| ws::accept(request)).transpose() {
             Ok(upgrade) => upgrade,
             Err(error) => {
@@ -370,28 +391,28 @@ impl HttpSession {
                 return self.over(env, Reason::StreamsLimit);
             }
         };
-        let (format, head) = if let Some(response) = upgrade {
-            out.extend_from_slice(&response);
-            self.state = State::WebSocket(Box::new(ws::Reader::new(
-                ws::From::Client,
-                WS_PLAYER_MESSAGE_BYTES_MAX,
-            )));
-            (Format::FlvWebSocket, Vec::new())
-        } else if request.minor_version == 0 {
-            self.state = State::Playing;
-            (Format::Flv, flv(env, request, 200).header("Connection", "close").finish())
-        } else {
-            self.state = State::Playing;
-            let head = flv(env, request, 200)
-                .header("Connection", "close")
-                .header("Transfer-Encoding", "chunked")
-                .finish();
-            (Format::FlvChunked, head)
+        let (framing, format) = format(request, container);
+        let head = match upgrade {
+            Some(response) => {
+                out.extend_from_slice(&response);
+                let reader = ws::Reader::new(ws::From::Client, WS_PLAYER_MESSAGE_BYTES_MAX);
+                self.state = State::WebSocket(Box::new(reader), format);
+                Vec::new()
+            }
+            None => {
+                self.state = State::Playing(format);
+                let head = ok(env, request, container).header("Connection", "close");
+                match framing {
+                    Framing::Chunked => head.header("Transfer-Encoding", "chunked").finish(),
+                    _ => head.finish(),
+                }
+            }
         };
         let jitter = env.config.vhost(name.vhost()).play.time_jitter;
-        let kind = match format {
-            Format::FlvWebSocket => ClientKind::WebSocketPlay,
-            _ => ClientKind::FlvPlay,
+        let kind = match (container, framing) {
+            (Container::Flv, Framing::WebSocket) => ClientKind::WebSocketPlay,
+            (Container::Flv, _) => ClientKind::FlvPlay,
+            (_, _) => ClientKind::PackedPlay(format),
         };
         env.wishes.push(Wish::Play(Play {
             stream: Arc::clone(&stream),
@@ -400,7 +421,8 @@ impl HttpSession {
             forwarded: forwarded(request),
             format,
             head: Bytes::from(head),
-            rebase: jitter != TimeJitter::Off,
+            // Only messages have headers that can be exchanged; in units, time lies inside.
+            rebase: jitter != TimeJitter::Off && container.is_verbatim(),
             duration_ms: None,
         }));
     }
@@ -408,7 +430,7 @@ impl HttpSession {
     /// Frames a WebSocket player sends: pings are answered, a close is answered and ends it, the
     /// rest means nothing.
     fn frames(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
-        let State::WebSocket(reader) = &mut self.state else { return };
+        let State::WebSocket(reader, _) = &mut self.state else { return };
         let mut input = data;
         loop {
             match reader.poll(&mut input) {
@@ -487,10 +509,22 @@ fn find_page(config: &Config, request: &Request) -> Page {
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 
+/// How a stream goes to who asks so.
+fn format(request: &Request, container: Container) -> (Framing, Format) {
+    let framing = if request.wants_websocket() {
+        Framing::WebSocket
+    } else if request.minor_version == 0 {
+        Framing::Plain
+    } else {
+        Framing::Chunked
+    };
+    (framing, wrap::format(container, framing))
+}
+
 /// The head of an answer that is a stream.
-fn flv(env: &Env<'_>, request: &Request, status: u16) -> ResponseHead {
-    let head = ResponseHead::with_version(request.minor_version, status)
-        .header("Content-Type", "video/x-flv")
+fn ok(env: &Env<'_>, request: &Request, container: Container) -> ResponseHead {
+    let head = ResponseHead::with_version(request.minor_version, 200)
+        .header("Content-Type", container.content_type())
         .header("Cache-Control", "no-store");
     with_cors(head, request, env.config.http_server.crossdomain)
 }

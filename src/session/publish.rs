@@ -10,7 +10,7 @@ use crate::hub::stream::Health;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
 use crate::media::Kind;
 use crate::proto::amf0;
-use crate::remux::{Client, Live, LiveOptions, Noted, Outcome, Stream};
+use crate::remux::{Client, HttpOptions, Live, LiveOptions, Noted, Outcome, Stream};
 
 use super::{Closing, Env, Publish, Wish};
 
@@ -53,6 +53,13 @@ impl Publisher {
             chunk_size: stream.chunk_size(vhost.chunk_size),
             gop: gop_limits(vhost),
             reduce_sequence_header: vhost.play.reduce_sequence_header,
+            http: HttpOptions {
+                has_audio: vhost.http_remux.has_audio,
+                has_video: vhost.http_remux.has_video,
+                guess: vhost.http_remux.guess_has_av,
+                drop_unmatched: vhost.http_remux.drop_if_not_match,
+                fast_cache_ms: vhost.http_remux.fast_cache.as_millis() as i64,
+            },
         };
         let mut live = match parked {
             Some(mut live) => {
@@ -63,6 +70,10 @@ impl Publisher {
             }
             None => Box::new(Live::new(options, env.arena.clone())),
         };
+        if vhost.http_remux.enabled {
+            live.want_kept(&stream);
+        }
+        live.note_wall_clock(env.wall_ms);
         live.open_wanted(&stream);
         live.attach(&stream);
         stream.stats.published_since_ms.store(env.wall_ms, Relaxed);
@@ -138,6 +149,14 @@ impl Publisher {
             Err(refused) => return Err(Closing::because(Reason::CodecUnsupported, refused)),
         }
         note(&self.stream.stats.health, self.live.noted());
+        let skipped = self.live.take_skipped();
+        if skipped > 0 {
+            (0..skipped).for_each(|_| counters.count(Reason::UnitSkipped));
+        }
+        for (container, unfit) in self.live.take_refusals() {
+            tracing::warn!(stream = %self.stream.name, "not to be had as {}: {unfit}",
+                container.suffix());
+        }
         if let Some(tracks) = self.live.tracks_if_changed() {
             self.stream.set_tracks(tracks);
         }
@@ -151,6 +170,11 @@ impl Publisher {
         self.stream.stats.health.stated_kbps.store(kbps, Relaxed);
         self.stream.stats.health.stated_fps.store(fps, Relaxed);
         self.live.write_metadata(timestamp, payload, declared);
+    }
+
+    /// Says when the messages that follow have come, ms since 1970.
+    pub fn note_wall_clock(&mut self, wall_ms: i64) {
+        self.live.note_wall_clock(wall_ms);
     }
 
     /// Opens the formats players wait for. True when one was opened.

@@ -105,6 +105,9 @@ impl RtmpSession {
     pub fn receive(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, data: &[u8]) {
         let mut input = data;
         let mut wrote = false;
+        if let Role::Publisher(publisher) = &mut self.role {
+            publisher.note_wall_clock(env.wall_ms);
+        }
         while !self.ended {
             if matches!(self.role, Role::Waiting(_)) {
                 self.keep(env, input);

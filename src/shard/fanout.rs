@@ -12,7 +12,8 @@ use uring::{Conn, Driver, Errno, Payload, SendMode};
 
 use crate::hub::{Entrance, Feed, Format, Held, Mirror, Next, Position, Reason};
 use crate::limits;
-use crate::remux::{Client, Stream, rebase};
+use crate::proto::flv::Framing;
+use crate::remux::{Client, Stream, rebase, wrap};
 use crate::session::{Closing, Session};
 
 use super::route::Routes;
@@ -627,12 +628,24 @@ enum Step {
 /// Bytes that end a player's connection in good order when its stream ends; `None`: the player
 /// stays and waits for the next publisher.
 pub fn tail(format: Format) -> Option<&'static [u8]> {
-    match format {
-        Format::Rtmp => None,
-        Format::Flv => Some(b""),
-        Format::FlvChunked => Some(b"0\r\n\r\n"),
+    match wrap::framing(format)? {
         // RFC 6455 7.4.1: a close frame, 1001 going away.
-        Format::FlvWebSocket => Some(&[0x88, 2, 0x03, 0xe9]),
+        Framing::WebSocket => Some(&[0x88, 2, 0x03, 0xe9]),
+        framing => Some(framing.end()),
+    }
+}
+
+/// What a player is told whose stream cannot be had in the format it asked for. A WebSocket is open
+/// by then; others have not been answered yet.
+pub fn refusal(format: Format) -> &'static [u8] {
+    match wrap::framing(format) {
+        None => b"",
+        // RFC 6455 7.4.1: a close frame, 1003 unsupported data.
+        Some(Framing::WebSocket) => &[0x88, 2, 0x03, 0xeb],
+        Some(Framing::Plain | Framing::Chunked) => {
+            b"HTTP/1.1 415 Unsupported Media Type\r\nContent-Length: 0\r\n\
+                Connection: close\r\n\r\n"
+        }
     }
 }
 

@@ -128,7 +128,8 @@ pub struct Shard<D: Driver> {
     /// Bytes sent since the counters were last brought up to date.
     bytes_sent: u64,
     follows: Vec<Option<Follow>>,
-    follow_of: HashMap<(StreamId, Format), u32>,
+    /// The follows of each stream: one or two of the many formats there are.
+    follow_of: HashMap<StreamId, Vec<(Format, u32)>>,
     /// Follows with news, or waiting for their window.
     due: Vec<u32>,
     /// Follows whose feed has ended and whose players are reading its end.
@@ -228,7 +229,7 @@ impl<D: Driver> Shard<D> {
 
     /// Streams followed now, for tests.
     pub fn follows(&self) -> usize {
-        self.follow_of.len()
+        self.follow_of.values().map(Vec::len).sum()
     }
 
     fn random(&mut self) -> u64 {
@@ -457,16 +458,16 @@ impl<D: Driver> Shard<D> {
         let Some(client) = self.join(conn, stream.clone(), kind, (urls, forwarded)) else { return };
         stream.player_joined(self.index);
         Counters::add(&self.counters.players, 1);
-        let key = (stream.id, format);
-        let index = match self.follow_of.get(&key) {
-            Some(&index) => index,
+        let mine = self.follow_of.entry(stream.id).or_default();
+        let index = match mine.iter().find(|(followed, _)| *followed == format) {
+            Some(&(_, index)) => index,
             None => {
                 let index = self.follows.iter().position(Option::is_none).unwrap_or_else(|| {
                     self.follows.push(None);
                     self.follows.len() - 1
                 });
                 self.follows[index] = Some(Follow::new(stream.clone(), format, chunk_size));
-                self.follow_of.insert(key, index as u32);
+                mine.push((format, index as u32));
                 index as u32
             }
         };
@@ -633,13 +634,17 @@ impl<D: Driver> Shard<D> {
         if follow.players.is_empty() {
             follow.note_sent();
             follow.let_go_of_feed();
-            let key = (stream.id, follow.format);
-            self.follow_of.remove(&key);
+            if let Some(mine) = self.follow_of.get_mut(&stream.id) {
+                mine.retain(|(_, index)| *index != link.follow);
+                if mine.is_empty() {
+                    self.follow_of.remove(&stream.id);
+                }
+            }
             self.follows[link.follow as usize] = None;
             self.due.retain(|&i| i != link.follow);
             self.ending.retain(|&i| i != link.follow);
         }
-        let last_here = Format::ALL.iter().all(|&f| !self.follow_of.contains_key(&(stream.id, f)));
+        let last_here = !self.follow_of.contains_key(&stream.id);
         stream.player_left(self.index, last_here);
         if stream.players() == 0 {
             self.linger(&stream);

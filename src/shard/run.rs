@@ -294,10 +294,11 @@ impl<D: Driver> Shard<D> {
     }
 
     fn mark_due(&mut self, id: crate::hub::StreamId) {
-        for format in crate::hub::Format::ALL {
-            if let Some(&index) = self.follow_of.get(&(id, format)) {
-                self.mark_follow_due(index);
-            }
+        // By place, because marking needs the rest of the shard; nothing is taken off meanwhile.
+        let mut place = 0;
+        while let Some(&(_, index)) = self.follow_of.get(&id).and_then(|mine| mine.get(place)) {
+            self.mark_follow_due(index);
+            place += 1;
         }
     }
 
@@ -484,14 +485,20 @@ impl<D: Driver> Shard<D> {
         let tail = super::fanout::tail(follow.format);
         let mut done = Vec::new();
         let mut waiting = 0;
-        for player in follow.players.iter_mut().filter(|player| player.started()) {
+        // Nobody gets this stream in this format, so there is nothing to wait for.
+        let refused = mirror.feed().refused();
+        for player in follow.players.iter_mut().filter(|player| refused || player.started()) {
             if player.has_all(mirror, end) || (tail.is_none() && player.rests(mirror)) {
                 match tail {
                     None => player.wait_for_next_feed(),
-                    Some(_) => done.push((player.conn, true)),
+                    Some(_) if !player.started() => {
+                        let refusal = super::fanout::refusal(follow.format);
+                        done.push((player.conn, Some((refusal, Reason::CodecUnsupported))));
+                    }
+                    Some(tail) => done.push((player.conn, Some((tail, Reason::StreamEnded)))),
                 }
             } else if over {
-                done.push((player.conn, false));
+                done.push((player.conn, None));
             } else {
                 waiting += 1;
             }
@@ -501,11 +508,10 @@ impl<D: Driver> Shard<D> {
             // The window was for the old feed; a new one has a GOP to send at once.
             follow.flushed_at = 0;
         }
-        for (conn, complete) in done {
-            if complete {
-                self.finish_player(conn, tail.unwrap_or_default());
-            } else {
-                self.close(conn, &Closing::new(Reason::FellBehind));
+        for (conn, last_words) in done {
+            match last_words {
+                Some((tail, reason)) => self.finish_player(conn, tail, reason),
+                None => self.close(conn, &Closing::new(Reason::FellBehind)),
             }
         }
         if waiting == 0 {
@@ -516,13 +522,13 @@ impl<D: Driver> Shard<D> {
     }
 
     /// A player of a format that ends with its stream: a proper end, then the connection closes.
-    fn finish_player(&mut self, conn: Conn, tail: &'static [u8]) {
-        self.stop_playing(conn, Reason::StreamEnded);
+    fn finish_player(&mut self, conn: Conn, tail: &'static [u8], reason: Reason) {
+        self.stop_playing(conn, reason);
         let reply_by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
         if let Some(session) = self.session(conn) {
             session.out.extend_from_slice(tail);
-            session.finish = Some(Reason::StreamEnded);
-            session.expect_by(Some((reply_by, Reason::StreamEnded)));
+            session.finish = Some(reason);
+            session.expect_by(Some((reply_by, reason)));
         }
         self.flush_replies(conn);
     }

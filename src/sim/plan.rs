@@ -203,7 +203,7 @@ fn stays(r: &mut Random, length_ms: u64, ample: bool, roomy: bool) -> Vec<Stay> 
 }
 
 fn script(r: &mut Random, length_ms: u64) -> Script {
-    let format = Format::ALL[r.below(4) as usize];
+    let format = Format::VERBATIM[r.below(4) as usize];
     let manner = match r.below(12) {
         0..6 => Manner::Healthy,
         6 | 7 => Manner::Slow { on_ms: 1 + r.below(60), off_ms: 20 + r.below(600) },

@@ -313,7 +313,7 @@ impl Player {
                 }
             }
         }
-        let formats = Format::ALL;
+        let formats = Format::VERBATIM;
         if !matches!(self.script.manner, Manner::Pauses { .. } | Manner::Replays { .. }) {
             self.script.format = formats[random.below(4) as usize];
         }

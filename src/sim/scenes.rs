@@ -78,7 +78,7 @@ impl Plan {
         let small = Faults { send_buffer: 16 << 10, receive_window: 16 << 10, ..Faults::none() };
         let mut plan = one_stream(60, small);
         plan.config.vhost.play.queue_length = Duration::from_secs(1);
-        for format in Format::ALL {
+        for format in Format::VERBATIM {
             plan.add(format, Manner::Healthy);
             plan.add(format, Manner::Stalls { at_ms: 2_000, for_ms: 50_000 });
         }
@@ -101,7 +101,7 @@ impl Plan {
         let mut plan = one_stream(20, noise);
         plan.shards = 4;
         plan.stay().video = None;
-        for format in [Format::ALL; 4].into_iter().flatten() {
+        for format in [Format::VERBATIM; 4].into_iter().flatten() {
             plan.add(format, Manner::Healthy);
         }
         plan
@@ -119,7 +119,7 @@ impl Plan {
         plan.rules.link.delay += 200 * MS;
         // Blocks of half a second have 64 KiB, and the feed keeps four of them.
         plan.stay().sizes = (25_000, 3_500);
-        for format in Format::ALL {
+        for format in Format::VERBATIM {
             plan.add(format, Manner::Healthy);
             plan.add(format, Manner::Stalls { at_ms: 1_500, for_ms: 7_000 });
             plan.add(format, Manner::Stalls { at_ms: 3_100, for_ms: 5_000 });
@@ -132,7 +132,7 @@ impl Plan {
         let mut plan = one_stream(20, Faults::none());
         plan.config.vhost.play.mw_latency = MwLatency::Fixed(Duration::from_millis(350));
         plan.rules.link.delay += 350 * MS;
-        for format in Format::ALL {
+        for format in Format::VERBATIM {
             plan.add(format, Manner::Healthy);
             plan.add(format, Manner::Slow { on_ms: 30, off_ms: 300 });
         }
@@ -145,7 +145,7 @@ impl Plan {
         let mut plan = one_stream(40, Faults::none());
         let stay = plan.stay();
         (stay.fps, stay.gop, stay.sizes) = (500, 500, (200, 40));
-        for format in Format::ALL {
+        for format in Format::VERBATIM {
             plan.add(format, Manner::Healthy);
         }
         plan
@@ -157,7 +157,7 @@ impl Plan {
         let small = Faults { send_buffer: 8 << 10, receive_window: 4 << 10, ..Faults::none() };
         let mut plan = one_stream(60, small);
         plan.config.vhost.play.queue_length = Duration::from_secs(6);
-        for format in Format::ALL {
+        for format in Format::VERBATIM {
             plan.add(format, Manner::Healthy);
             plan.add(format, Manner::Stalls { at_ms: 400, for_ms: 9_000 });
             plan.add(format, Manner::Stalls { at_ms: 1_100, for_ms: 7_700 });
@@ -180,7 +180,7 @@ impl Plan {
         plan.config.vhost.play.queue_length = Duration::from_millis(500);
         plan.stay().sizes = (40_000, 500);
         plan.rules.link = Link { delay: 40 * MS, rate: 500_000 };
-        for (index, format) in Format::ALL.into_iter().enumerate() {
+        for (index, format) in Format::VERBATIM.into_iter().enumerate() {
             plan.add(format, Manner::Healthy);
             for off_ms in [300, 450, 600, 750] {
                 plan.add(format, Manner::Slow { on_ms: 20, off_ms: off_ms + 31 * index as u64 });

@@ -14,3 +14,4 @@ pub mod media;
 pub mod packets;
 pub mod process;
 pub mod server;
+pub mod units;

@@ -116,7 +116,7 @@ fn mistakes_have_a_line_and_a_hint() {
                play { gop_cach off; mw_latency 100 }\n\
                gop_cahce off;\n\
                chunk_size 12;\n\
-               http_remux { enabled on; mount [vhost]/[app]/[stream].ts; }\n\
+               http_remux { enabled on; mount [vhost]/[app]/[stream].m3u8; }\n\
              }\n\
              vhost b.com { http_remux { } http_remux { } }\n\
              vhost { }\n\
@@ -132,8 +132,8 @@ fn mistakes_have_a_line_and_a_hint() {
             "x.conf:5: unknown directive vhost.gop_cahce; did you mean vhost.play.gop_cache?",
             "x.conf:6: vhost.chunk_size must be a whole number from 128 to 16777216 (bytes), \
              not 12",
-            "x.conf:7: vhost.http_remux.mount \"[vhost]/[app]/[stream].ts\" must end in .flv: \
-             this version serves no other container over HTTP",
+            "x.conf:7: vhost.http_remux.mount \"[vhost]/[app]/[stream].m3u8\" must end in .flv, \
+             .ts, .mp4, .aac or .mp3, which says what streams are packed in",
             "x.conf:9: http_remux is there already; remove one of them",
             "x.conf:10: a vhost is written as: vhost its.name { … }",
             "x.conf:11: unknown directive play; did you mean vhost.play?",
@@ -304,6 +304,18 @@ const SAMPLES: &[(&str, &str)] = &[
         "http_server {\n enabled on;\n listen 8080;\n dir ./objs/nginx/html;\n}\n\
          vhost __defaultVhost__ {\n http_remux {\n enabled on;\n \
          mount [vhost]/[app]/[stream].flv;\n }\n}\n",
+    ),
+    (
+        "http.ts.live",
+        "http_server {\n enabled on;\n listen 8080;\n dir ./objs/nginx/html;\n}\n\
+         vhost __defaultVhost__ {\n http_remux {\n enabled on;\n \
+         mount [vhost]/[app]/[stream].ts;\n }\n}\n",
+    ),
+    (
+        "http.aac.live",
+        "http_server {\n enabled on;\n listen 8080;\n dir ./objs/nginx/html;\n}\n\
+         vhost __defaultVhost__ {\n http_remux {\n enabled on;\n fast_cache 30;\n \
+         mount [vhost]/[app]/[stream].aac;\n }\n}\n",
     ),
     (
         "realtime.flv",

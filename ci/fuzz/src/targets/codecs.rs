@@ -4,6 +4,7 @@ use ringcast::limits::{PICTURE_SIDE_MAX, TIMELINE_FORWARD_MS_MAX};
 use ringcast::media::tag::{self, AudioCodec, Picked, TrackPicker, VideoCodec};
 use ringcast::media::time::Timeline;
 use ringcast::media::track::{AudioTrack, VideoTrack};
+use ringcast::media::unit::{AudioClock, AudioConfig, VideoConfig};
 use ringcast::media::{aac, ac3, av1, h264, h265, mp3, nal, opus, vp9};
 
 use super::byte;
@@ -51,6 +52,26 @@ fn check_size(width: u32, height: u32) {
     assert!(width <= PICTURE_SIDE_MAX && height <= PICTURE_SIDE_MAX, "{width}x{height}");
 }
 
+/// What muxers are told, out of any bytes.
+fn configurations(data: &[u8]) {
+    for codec in VideoCodec::ALL {
+        if let Ok(config) = VideoConfig::read(codec, data) {
+            assert!(matches!(config.length_size, 1 | 2 | 4));
+            assert!(config.parameter_sets.len() <= 4 * data.len() + 4);
+        }
+    }
+    let mut clock = AudioClock::default();
+    for codec in AudioCodec::ALL {
+        let header = AudioConfig::read(codec, data).ok();
+        let frame = AudioConfig::of_frame(codec, data).ok().flatten();
+        for config in header.into_iter().chain(frame) {
+            let samples = config.samples(data);
+            let first = clock.place(config.rate_hz, 0, samples);
+            assert!(clock.place(config.rate_hz, 0, samples) > first);
+        }
+    }
+}
+
 /// Codec headers; the first byte chooses which.
 pub fn codecs(data: &[u8]) {
     let mut data = data;
@@ -64,6 +85,7 @@ pub fn codecs(data: &[u8]) {
             if let Ok(config) = h264::config(data) {
                 let _ = config.sps.first().map(|sps| h264::sps(sps));
             }
+            configurations(data);
         }
         2 => {
             if let Ok(sps) = h265::sps(data) {
@@ -79,6 +101,11 @@ pub fn codecs(data: &[u8]) {
             if let Ok(config) = aac::config(data) {
                 // 24 bits at most, and spectral band replication doubles it.
                 assert!(config.rate_hz <= 1 << 25);
+                assert!((480..=4096).contains(&config.frame_samples()));
+                if let Some(header) = config.adts_header(data.len()) {
+                    let (read, len) = aac::adts(&header).expect("a header of our own");
+                    assert_eq!((read.core_rate_hz, len), (config.core_rate_hz, data.len() + 7));
+                }
                 let _ = config.profile_name();
             }
         }
@@ -94,6 +121,8 @@ pub fn codecs(data: &[u8]) {
         }
         7 => {
             if let Ok(sequence) = av1::sequence(data) {
+                let total: usize = av1::obus(data).flatten().map(|obu| obu.whole.len()).sum();
+                assert!(total <= data.len());
                 // 16 bits each in the bitstream.
                 assert!(sequence.width <= 65_536 && sequence.height <= 65_536);
             }
@@ -105,16 +134,28 @@ pub fn codecs(data: &[u8]) {
             let _ = (vp9::vp9_size(data), vp9::vp8_size(data));
         }
         10 => {
-            let _ = opus::opus_head(data);
+            if let Ok(head) = opus::opus_head(data) {
+                assert!(head.mapping_len <= head.mapping.len());
+            }
+            if let Ok(samples) = opus::opus_samples(data) {
+                assert!((1..=5760).contains(&samples));
+            }
         }
         11 => {
             let _ = opus::flac_info(data);
+            if let Ok(samples) = opus::flac_samples(data) {
+                assert!((1..=65_536).contains(&samples));
+            }
         }
         12 => {
-            let _ = mp3::header(data);
+            if let Ok(header) = mp3::header(data) {
+                assert!(header.samples <= 1152 && header.frame_bytes.unwrap_or(0) < 4096);
+            }
         }
         13 => {
-            let _ = ac3::frame(data);
+            if let Ok(frame) = ac3::frame(data) {
+                assert!(frame.bytes <= 4096 && frame.channels <= 6 && frame.kbps() < 1 << 13);
+            }
         }
         14 => {
             let total: usize = nal::annex_b(data).map(<[u8]>::len).sum();

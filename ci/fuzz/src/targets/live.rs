@@ -9,7 +9,7 @@ use ringcast::proto::flv::{TagReader, file_header};
 use ringcast::proto::http::{ChunkedDecoder, Piece as Chunk};
 use ringcast::proto::rtmp::chunk::{Joiner, Payload};
 use ringcast::proto::ws;
-use ringcast::remux::{Live, LiveOptions, Outcome, Registry, rebase, rtmp};
+use ringcast::remux::{HttpOptions, Live, LiveOptions, Outcome, Registry, rebase, rtmp};
 use uring::{Arena, ArenaOptions, Gather, Piece};
 
 use super::byte;
@@ -39,7 +39,8 @@ fn run(data: &[u8], arena: &Arena) {
     let stream = registry.open(&name).expect("a stream");
     let gop = GopLimits { enabled: options & 4 == 0, messages: 60, bytes: 4 << 20 };
     let reduce_sequence_header = options & 8 != 0;
-    let options = LiveOptions { chunk_size, gop, reduce_sequence_header };
+    let http = HttpOptions { fast_cache_ms: i64::from(options & 16) * 100, ..Default::default() };
+    let options = LiveOptions { chunk_size, gop, reduce_sequence_header, http };
     let mut live = Live::new(options, arena.clone());
     live.attach(&stream);
     let feed = stream.feed(Format::Rtmp).expect("always open");
@@ -63,7 +64,7 @@ fn run(data: &[u8], arena: &Arena) {
                     stream.want(format);
                 }
                 live.open_wanted(&stream);
-                for format in &Format::ALL[readers.len()..] {
+                for format in &Format::VERBATIM[readers.len()..] {
                     readers.extend(stream.feed(*format).map(Reader::new));
                 }
             }
@@ -188,6 +189,7 @@ fn decode(format: Format, chunk_size: u32, bytes: &[u8]) -> Vec<Message> {
             }
             out
         }
+        other => panic!("{other:?} has no messages"),
     }
 }
 

@@ -8,6 +8,7 @@
 mod codecs;
 mod http;
 mod live;
+mod mux;
 pub mod rtmp;
 mod session;
 mod text;
@@ -33,6 +34,7 @@ pub const ALL: &[(&str, Run)] = &[
     ("tags", codecs::tags),
     ("codecs", codecs::codecs),
     ("timeline", codecs::timeline),
+    ("mux", mux::mux),
     ("live", live::live),
     ("session", session::session),
 ];

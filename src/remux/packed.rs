@@ -1,0 +1,239 @@
+//! The feeds of a stream whose containers are made of units: one muxer for each container that is
+//! followed, and its bytes in every framing that is followed.
+
+use std::collections::VecDeque;
+
+use uring::ArenaFull;
+
+use super::mux::{Muxed, Muxer, Wanted};
+use super::wrap;
+use crate::hub::{Container, FeedWriter, Flags, Format, Position};
+use crate::media::Kind;
+use crate::proto::ts::Unfit;
+
+/// Which tracks HTTP players are told of and get (SRS: `http_remux`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HttpOptions {
+    /// There is audio, if it is not to be found out.
+    pub has_audio: bool,
+    /// There are pictures, if it is not to be found out.
+    pub has_video: bool,
+    /// Find out from the first messages which tracks there are.
+    pub guess: bool,
+    /// Leave out what players are told there is not.
+    pub drop_unmatched: bool,
+    /// How much of the past players of plain audio get at once, ms.
+    pub fast_cache_ms: i64,
+}
+
+impl Default for HttpOptions {
+    fn default() -> HttpOptions {
+        HttpOptions {
+            has_audio: true,
+            has_video: true,
+            guess: true,
+            drop_unmatched: true,
+            fast_cache_ms: 0,
+        }
+    }
+}
+
+impl HttpOptions {
+    /// True when FLV players get messages of this kind.
+    pub fn passes(&self, flags: Flags) -> bool {
+        self.guess
+            || !self.drop_unmatched
+            || !(flags.has(Flags::AUDIO) && !self.has_audio
+                || flags.has(Flags::VIDEO) && !self.has_video)
+    }
+
+    /// True when the past of plain audio is kept whether or not somebody plays it.
+    pub fn keeps(&self, container: Container) -> bool {
+        self.fast_cache_ms > 0 && is_audio(container)
+    }
+
+    fn wanted(&self) -> Wanted {
+        Wanted { audio: self.guess || self.has_audio, video: self.guess || self.has_video }
+    }
+}
+
+/// The writers of a stream, by format.
+pub type Writers = [Option<FeedWriter>; Format::COUNT];
+
+/// Containers of units, and their muxers.
+#[derive(Debug)]
+pub struct Packed {
+    options: HttpOptions,
+    muxers: [Option<Box<Muxer>>; Container::COUNT],
+    /// Containers in which the stream cannot be had, and why.
+    refused: [Option<Unfit>; Container::COUNT],
+    /// The past that is kept of plain audio: places and their times, ms.
+    windows: [VecDeque<(Position, i64)>; Format::COUNT],
+    /// Containers whose newcomers have to be told of another start, one bit each.
+    joins_due: u32,
+    /// Units left out since this was last asked.
+    skipped: u64,
+}
+
+impl Packed {
+    /// Nothing is followed yet.
+    pub fn new(options: HttpOptions) -> Packed {
+        Packed {
+            options,
+            muxers: Default::default(),
+            refused: [None; Container::COUNT],
+            windows: Default::default(),
+            joins_due: 0,
+            skipped: 0,
+        }
+    }
+
+    /// The muxer of a container, if one of its formats is followed.
+    pub fn muxer(&mut self, container: Container) -> Option<&mut Muxer> {
+        self.muxers[container.index()].as_deref_mut()
+    }
+
+    /// Begins to pack for a container.
+    pub fn open(&mut self, container: Container) -> &mut Muxer {
+        let wanted = self.options.wanted();
+        self.muxers[container.index()].insert(Box::new(Muxer::new(container, wanted)))
+    }
+
+    /// Ends to pack for a container.
+    pub fn close(&mut self, container: Container) {
+        self.muxers[container.index()] = None;
+    }
+
+    /// Tells the muxers of a header that is about to be appended.
+    pub fn learn(&mut self, kind: Kind, payload: &[u8]) {
+        self.muxers.iter_mut().flatten().for_each(|muxer| muxer.learn(kind, payload));
+    }
+
+    /// True when the stream cannot be had in this container.
+    pub fn has_refused(&self, container: Container) -> bool {
+        self.refused[container.index()].is_some()
+    }
+
+    /// The tracks are others now: what could not be had perhaps can.
+    pub fn tracks_changed(&mut self) {
+        self.refused = [None; Container::COUNT];
+        self.windows.iter_mut().for_each(VecDeque::clear);
+    }
+
+    /// Ends the feeds in which the stream cannot be had. Gives what was asked for in vain.
+    pub fn refuse_unfit(&mut self, writers: &mut Writers) -> Vec<(Container, Unfit)> {
+        let mut told = Vec::new();
+        for container in Container::OVER_HTTP {
+            let muxer = &mut self.muxers[container.index()];
+            let Some(unfit) = muxer.as_ref().and_then(|muxer| muxer.refuses()) else { continue };
+            *muxer = None;
+            self.refused[container.index()] = Some(unfit);
+            let mut asked = false;
+            for format in container.formats() {
+                if let Some(writer) = writers[format.index()].take() {
+                    asked |= writer.feed().is_followed();
+                    writer.refuse();
+                }
+            }
+            if asked {
+                told.push((container, unfit));
+            }
+        }
+        told
+    }
+
+    /// Packs a message for all that is followed.
+    ///
+    /// # Errors
+    /// The media memory is used up; the message is missing in some feed.
+    pub fn append(
+        &mut self,
+        writers: &mut Writers,
+        flags: Flags,
+        time: i64,
+        payload: &[u8],
+        wall_ms: i64,
+    ) -> Result<(), ArenaFull> {
+        let mut result = Ok(());
+        let kind = if flags.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
+        if flags.has(Flags::DATA) {
+            return Ok(());
+        }
+        for container in Container::OVER_HTTP {
+            let Some(muxer) = self.muxers[container.index()].as_deref_mut() else { continue };
+            let flags = match muxer.message(kind, time, payload, wall_ms) {
+                Muxed::Nothing => continue,
+                Muxed::Skipped => {
+                    self.skipped += 1;
+                    continue;
+                }
+                Muxed::Bytes(flags) => flags,
+            };
+            if flags.has(Flags::KEYFRAME) {
+                self.joins_due |= 1 << container.index();
+            }
+            for &format in container.formats() {
+                let Some(writer) = writers[format.index()].as_mut() else { continue };
+                let Some(framing) = wrap::framing(format) else { continue };
+                let done = if self.options.keeps(container) {
+                    let window = &mut self.windows[format.index()];
+                    let moved = &mut self.joins_due;
+                    wrap::append(writer, framing, flags | Flags::KEYFRAME, time, muxer.bytes()).map(
+                        |()| {
+                            if keep(window, writer, time, self.options.fast_cache_ms) {
+                                *moved |= 1 << container.index();
+                            }
+                        },
+                    )
+                } else {
+                    wrap::append(writer, framing, flags, time, muxer.bytes())
+                };
+                // One format without memory must not keep the message from the others.
+                result = result.and(done);
+            }
+        }
+        result
+    }
+
+    /// Containers whose newcomers have to be told of another start, since this was last asked.
+    pub fn take_joins_due(&mut self) -> impl Iterator<Item = Container> + use<> {
+        let due = std::mem::take(&mut self.joins_due);
+        Container::OVER_HTTP.into_iter().filter(move |c| due & 1 << c.index() != 0)
+    }
+
+    /// Units left out since this was last asked.
+    pub fn take_skipped(&mut self) -> u64 {
+        std::mem::take(&mut self.skipped)
+    }
+}
+
+/// True for containers of plain audio, which have no place to start but any.
+fn is_audio(container: Container) -> bool {
+    matches!(container, Container::Aac | Container::Mp3)
+}
+
+/// Notes the message just written, and lets newcomers begin where the kept past begins. True when
+/// that has moved.
+fn keep(
+    window: &mut VecDeque<(Position, i64)>,
+    writer: &mut FeedWriter,
+    time: i64,
+    keep_ms: i64,
+) -> bool {
+    let Some(at) = writer.start() else { return false };
+    let mut moved = false;
+    if window.back().is_none_or(|(_, last)| time - last >= WINDOW_STEP_MS) {
+        window.push_back((at, time));
+        moved = true;
+    }
+    while window.get(1).is_some_and(|(_, second)| *second <= time - keep_ms) {
+        window.pop_front();
+    }
+    if let Some(&(start, time)) = window.front() {
+        writer.start_at(start, time);
+    }
+    moved
+}
+
+/// The kept past begins at one of places this far apart, ms.
+const WINDOW_STEP_MS: i64 = 200;
