@@ -133,6 +133,17 @@ fn marked(text: &str) -> String {
 
 /// By the name of the reason: SRS's number where it has one, and what to do.
 const REMEDIES: &[(&str, Option<u16>, &str)] = &[
+    (
+        "program_ended",
+        None,
+        "See what the program says when it is run by hand with the same words; it is started again \
+         after a while.",
+    ),
+    (
+        "unit_skipped",
+        None,
+        "The encoder sends frames that its codec does not allow; update it or change its settings.",
+    ),
     ("peer_closed", Some(1004), "Nothing: that is how most connections end."),
     (
         "connection_error",

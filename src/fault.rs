@@ -95,6 +95,12 @@ faults! {
     /// The server has so much to do that it leaves out what can wait, or lets nobody in.
     LoadHigh = "load_high", None,
         "Add cores (`shards`) or a server; `circuit_breaker` says from which load on.";
+    /// So many programs (`vhost.exec`) run that no more are started.
+    ProgramsAtLimit = "programs_at_limit", None,
+        "Start fewer programs (`vhost.exec.publish`) or publish fewer streams.";
+    /// A stream has a codec that a container which somebody asked for has no place for.
+    ContainerUnfit = "container_unfit", None,
+        "Publish with another codec, or play the stream as FLV or fragmented MP4.";
     /// A part of the server that is no shard failed to start or ended.
     PartFailed = "part_failed", None,
         "The line says which and why; restart the server if it does not come back by itself.";

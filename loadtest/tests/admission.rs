@@ -124,6 +124,10 @@ fn ends_are_told_when_the_hook_server_is_back() {
             (rtmp, flv)
         })
         .collect();
+    // All ten who watch the canary have to be in before nobody is let in any more.
+    first.wait_for(10, LONG, |r| {
+        r.text_of("action") == "on_play" && r.text_of("stream").contains("canary")
+    });
     drop(first);
     let refused = RtmpPublisher::connect(&server.rtmp("live/new"));
     assert!(was_closed(&refused), "{refused:?}");

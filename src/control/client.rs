@@ -160,8 +160,8 @@ fn failed(why: &reqwest::Error) -> CallError {
     let mut text = chain(why);
     if text.contains("certificate") {
         text.push_str(
-            " (SSL_CERT_FILE names a file with certificates to trust; http_hooks.tls_verify = false \
-             does without the check)",
+            " (SSL_CERT_FILE names a file with certificates to trust; http_hooks.tls_verify = \
+             false does without the check)",
         );
     }
     CallError::Failed(text)

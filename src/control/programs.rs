@@ -124,7 +124,7 @@ impl Programs {
                 }
                 if running >= PROGRAMS_MAX {
                     self.grumble.say("limit", |more| {
-                        let reason = Fault::LoadHigh.name();
+                        let reason = Fault::ProgramsAtLimit.name();
                         tracing::warn!(
                             reason,
                             more,
@@ -146,8 +146,9 @@ impl Programs {
                         program.due = now + Duration::from_millis(PROGRAM_RESTART_MS);
                         self.grumble.say(program.line.text(), |more| {
                             let reason = Reason::ProgramEnded.name();
-                            tracing::warn!(reason, %id, more, "program {:?} cannot be started: {why}",
-                                program.line.words[0]);
+                            let name = &program.line.words[0];
+                            tracing::warn!(reason, %id, more,
+                                "program {name:?} cannot be started: {why}");
                         });
                     }
                 }

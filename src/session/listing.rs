@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::limits;
 use crate::remux::Registry;
 
-/// Live streams as JSON: `{"rtmp_port","streams":[{"vhost","app","name","players","video","audio","kbps"}]}`.
+/// Live streams as JSON:
+/// `{"rtmp_port","streams":[{"vhost","app","name","players","video","audio","kbps"}]}`.
 /// `kbps` is the average since publishing began, as text of a number.
 pub fn streams_json(streams: &Registry, wall_ms: i64, rtmp_port: u16) -> String {
     let mut out = format!("{{\"rtmp_port\":{rtmp_port},\"streams\":[");

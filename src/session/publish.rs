@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::config::Vhost;
+use crate::fault::Fault;
 use crate::hub::feed::GopLimits;
 use crate::hub::stream::Health;
 use crate::hub::{ClientKind, Counters, Reason, Urls};
@@ -154,8 +155,10 @@ impl Publisher {
             (0..skipped).for_each(|_| counters.count(Reason::UnitSkipped));
         }
         for (container, unfit) in self.live.take_refusals() {
-            tracing::warn!(stream = %self.stream.name, "not to be had as {}: {unfit}",
-                container.suffix());
+            let reason = Fault::ContainerUnfit.name();
+            let suffix = container.suffix();
+            let stream = &self.stream.name;
+            tracing::warn!(reason, %stream, "not to be had as {suffix}: {unfit}");
         }
         if let Some(tracks) = self.live.tracks_if_changed() {
             self.stream.set_tracks(tracks);

@@ -177,8 +177,9 @@ pub fn http_status(server: &Server, path: &str, more: &str) -> (u16, Duration) {
 }
 
 /// Header lines of a request for a WebSocket.
-pub const UPGRADE: &str = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
+pub const UPGRADE: &str = "\
+    Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n";
 
 /// A publisher that does not wait for the answer to its publish, and sends more than the server
 /// takes without one.
