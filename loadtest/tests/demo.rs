@@ -115,7 +115,7 @@ fn index_page_is_served_with_its_policy() {
     let list: serde_json::Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(list["streams"], serde_json::json!([]));
 
-    for missing in ["/nothing", "/live/nobody.mp4", "/page/"] {
+    for missing in ["/nothing", "/live/nobody.webm", "/page/"] {
         let (head, _) = server.get(missing);
         assert!(head.contains(" 404 "), "{missing}: {head}");
     }

@@ -312,7 +312,24 @@ mod seeds {
         for what in [6, 0x80, 0x86, 7, 0] {
             reconnects.extend([what, 0, 0, 0x10, 0]);
         }
+        // What it is (bit 0: audio; bits 1 and 2: a header, what newcomers get), a step in time.
+        let unit = |what: u8, payload: &[u8]| {
+            with(&[what, 40, payload.len().try_into().expect("a short one")], payload)
+        };
+        let of = |headers: [&[u8]; 2], frames: [&[u8]; 3]| {
+            let mut all = vec![0];
+            all.extend(unit(0, headers[0]));
+            all.extend(unit(1, headers[1]));
+            all.extend(unit(0b10, frames[0]));
+            frames.iter().for_each(|frame| all.extend(unit(0b100, frame)));
+            all.extend(unit(0b1000_0101, AAC_FRAME));
+            all
+        };
+        let avc_aac = of([AVC_HEADER, AAC_HEADER], [KEYFRAME, FRAME, FRAME]);
+        let av1_opus = of([&av1[2..], &opus[2..]], [&av1[2..], &[0xb0, 1], &opus[2..]]);
         let mut out = vec![
+            ("mux", "avc-aac", avc_aac),
+            ("mux", "av1-opus", av1_opus),
             ("tags", "avc-aac", avc),
             ("tags", "hevc", hevc),
             ("tags", "av1", av1),

@@ -223,11 +223,19 @@ impl Live {
     pub fn open_wanted(&mut self, stream: &Stream) -> bool {
         let mut opened = false;
         for format in stream.wanted() {
-            let container = format.container();
-            if self.writers[format.index()].is_none() && !self.packed.has_refused(container) {
+            if self.writers[format.index()].is_some() {
+                continue;
+            }
+            if !self.packed.has_refused(format.container()) {
                 let writer = self.backfilled(format);
                 stream.set_feed(format, Some(writer.feed().clone()));
                 self.writers[format.index()] = Some(writer);
+                opened = true;
+            } else if stream.feed(format).is_none() {
+                // Another framing was sent away before; who asks for this one is told as well.
+                let writer = self.new_writer(format);
+                stream.set_feed(format, Some(writer.feed().clone()));
+                writer.refuse();
                 opened = true;
             }
         }
@@ -1005,12 +1013,15 @@ mod tests {
         assert!(rig.stream.feed(Format::Mp3).unwrap().ended());
         assert!(!rig.stream.feed(Format::Aac).unwrap().refused());
         rig.stream.want(Format::Mp3Chunked);
-        assert!(!rig.live.open_wanted(&rig.stream));
+        assert!(rig.live.open_wanted(&rig.stream));
+        assert!(rig.stream.feed(Format::Mp3Chunked).unwrap().refused());
+        assert!(!rig.live.open_wanted(&rig.stream), "once is enough");
         // Nobody followed it, so there is nothing to report.
         assert!(rig.live.take_refusals().is_empty());
         rig.audio(700, &[0xaf, 0, 0x11, 0x90]);
         rig.live.close_unfollowed(&rig.stream);
         assert!(rig.stream.feed(Format::Mp3).is_none());
+        assert!(rig.stream.feed(Format::Mp3Chunked).is_none());
     }
 
     #[test]

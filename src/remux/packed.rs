@@ -41,10 +41,9 @@ impl Default for HttpOptions {
 impl HttpOptions {
     /// True when FLV players get messages of this kind.
     pub fn passes(&self, flags: Flags) -> bool {
-        self.guess
-            || !self.drop_unmatched
-            || !(flags.has(Flags::AUDIO) && !self.has_audio
-                || flags.has(Flags::VIDEO) && !self.has_video)
+        let unwanted = (flags.has(Flags::AUDIO) && !self.has_audio)
+            || (flags.has(Flags::VIDEO) && !self.has_video);
+        self.guess || !self.drop_unmatched || !unwanted
     }
 
     /// True when the past of plain audio is kept whether or not somebody plays it.

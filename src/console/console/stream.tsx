@@ -167,8 +167,6 @@ function mediaOf(stream: Stream): [string, string][] {
   }
   facts.push(["Audio", ringcast.audio ?? audioOf(stream)]);
   if (audio !== null) {
-    const channels = audio.channel === 1 ? "mono" : "stereo";
-    facts.push(["Sound", `${audio.sample_rate / 1000} kHz, ${channels}`]);
     facts.push(["Audio profile", audio.profile]);
   }
   return facts;

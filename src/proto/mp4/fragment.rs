@@ -65,7 +65,7 @@ pub fn write_reference_time(out: &mut Vec<u8>, track: u32, wall_ms: i64, dts: u6
     const SECONDS_1900_TO_1970: u64 = 2_208_988_800;
     let ms = wall_ms.max(0) as u64;
     let seconds = ms / 1000 + SECONDS_1900_TO_1970;
-    let fraction = (ms % 1000 << 32) / 1000;
+    let fraction = ((ms % 1000) << 32) / 1000;
     full(out, b"prft", 1, CONSISTENT, |out| {
         put32(out, track);
         put64(out, seconds << 32 | fraction);
