@@ -148,7 +148,7 @@ impl RtmpSession {
                     // Debug form: a peer must not be able to write lines of its own.
                     // Parameters may hold tokens, which are nobody's business.
                     let tc_url = connect.tc_url.split('?').next().unwrap_or_default();
-                    tracing::info!(id = %self.id, ?tc_url, "connect");
+                    tracing::info!(id = %self.id, tc_url, "connect");
                     // A vhost that is named with the stream only is not known yet.
                     if let Ok(url) = Url::parse(&connect.tc_url, "") {
                         let vhost = env.config.vhost(&url.vhost);

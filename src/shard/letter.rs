@@ -4,6 +4,7 @@
 //! full therefore loses nothing: the shard is told that it missed something and looks at all it
 //! follows and publishes.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, OnceLock};
 
@@ -51,6 +52,22 @@ pub enum Kick {
         /// Its players.
         players: bool,
     },
+}
+
+/// As the log says it.
+impl fmt::Display for Kick {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kick::Session { id, .. } => write!(f, "session {id}"),
+            Kick::Stream { stream, publishers: true, players: true } => {
+                write!(f, "all of stream {}", stream.0)
+            }
+            Kick::Stream { stream, publishers: true, .. } => {
+                write!(f, "the publisher of stream {}", stream.0)
+            }
+            Kick::Stream { stream, .. } => write!(f, "the players of stream {}", stream.0),
+        }
+    }
 }
 
 /// Where one shard gets its letters.

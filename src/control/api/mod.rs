@@ -403,7 +403,7 @@ impl Api {
     /// Tells a shard. A letter is a hint and may find no room; this one has to arrive. False when
     /// it cannot.
     async fn kick(&self, shard: usize, kick: Kick) -> bool {
-        tracing::info!(?kick, shard, "the API closes connections");
+        tracing::info!(%kick, shard, "the API closes connections");
         for _ in 0..KICK_TRIES_MAX {
             if self.handle.post.tell(shard, Letter::Kick(kick.clone())) {
                 return true;
