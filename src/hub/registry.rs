@@ -97,7 +97,7 @@ impl<W> Registry<W> {
     }
 
     /// The streams that `filter` lets through, in the order in which they came: up to `count`,
-    /// without the first `start`. The lock is given back every [`CHUNK`] streams.
+    /// without the first `start`. The lock is given back every 256 streams.
     pub fn page(
         &self,
         start: usize,

@@ -330,7 +330,10 @@ impl AudioClock {
         let stated = (dts * i64::from(rate_hz) + TICKS_HZ / 2).div_euclid(TICKS_HZ);
         let tolerance = i64::from(samples).max(i64::from(rate_hz) / TOLERANCE_PER_SECOND);
         let at = match self.next {
-            Some(next) if (next - stated).abs() <= tolerance => next,
+            // A frame of no samples takes no time, and yet no two may be at the same one.
+            Some(next) if (next - stated).abs() <= tolerance => {
+                next.max(self.last.saturating_add(1))
+            }
             Some(_) => stated.max(self.last.saturating_add(1)),
             None => stated,
         };
@@ -423,6 +426,8 @@ mod tests {
             assert!(at > last);
             last = at;
         }
+        let next = clock.place(48_000, 501 * TICKS_PER_MS, 0);
+        assert!(clock.place(48_000, 501 * TICKS_PER_MS, 0) > next, "a frame of no samples");
         // Another rate is another track.
         assert_eq!(clock.place(44_100, 90_000, 1024), 44_100);
     }
