@@ -349,6 +349,33 @@ pub const EVENT_STREAMS_MAX: usize = 128;
 pub const HANDED_OVER_WAITING: usize = 256;
 /// Streams that alerts are kept for; further ones are watched once others have ended.
 pub const ALERT_STREAMS_MAX: usize = 10_000;
+
+// The front: HTTPS for HTTP streaming.
+
+/// Connections of the front at a time, whatever `max_connections` allows; one more is closed. Each
+/// takes three descriptors, so a low open-file limit lowers this, too.
+pub const TLS_CONNECTIONS_MAX: u32 = 20_000;
+/// Connections that are in their TLS handshake at a time; one more is closed.
+pub const TLS_HANDSHAKES_MAX: u32 = 1_024;
+/// The same from one address.
+pub const TLS_HANDSHAKES_PER_ADDRESS_MAX: u32 = 256;
+/// Time for a TLS handshake, ms; then the connection is closed.
+pub const TLS_HANDSHAKE_MS_MAX: u64 = 10_000;
+/// Time for a shard to take a connection that the front brings, ms; then it is closed.
+pub const TLS_INTRODUCTION_MS_MAX: u64 = 10_000;
+/// Time for a client to close after it got everything and was told so, ms; then the front does.
+pub const TLS_FAREWELL_MS_MAX: u64 = 1_000;
+/// Bytes on their way from a client through the front; it is not read before they are passed on.
+pub const RELAY_UP_BYTES: usize = 4 << 10;
+/// Bytes on their way to a client through the front, one TLS record: the same.
+pub const RELAY_DOWN_BYTES: usize = 16 << 10;
+/// Bytes that wait in TLS's own buffer, and in the socket between shard and front, each. Small, so
+/// that a player that falls behind is known to have.
+pub const RELAY_WAITING_BYTES: usize = 64 << 10;
+/// Threads of the front; further shards share them.
+pub const TLS_THREADS_MAX: usize = 4;
+/// Time for the front to pass on what shards said last when the server stops, ms.
+pub const TLS_STOP_MS_MAX: u64 = 500;
 // `ringcast top`.
 
 /// Bytes of one answer of the API; a longer one is an error on the screen.

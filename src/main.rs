@@ -83,7 +83,8 @@ fn serve(loaded: Loaded, sources: Sources, demo: bool) -> ExitCode {
     // those for media memory are asked for by name.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     let open_files = config::raise_open_files();
-    let (_, note) = config::fit_connections(loaded.config.max_connections, open_files);
+    let https = loaded.config.serves_https();
+    let (_, note) = config::fit_connections(loaded.config.max_connections, open_files, https);
     let current = Arc::new(Current::new(loaded, sources, open_files));
     let config = current.load();
     let mut report = None;

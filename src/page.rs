@@ -104,15 +104,15 @@ pub fn home(path: &str) -> Option<Home> {
     (below("/players") || path == "/players").then_some(Home::Http)
 }
 
-/// The same page on another port of the host that was asked (the value of `Host`).
-pub fn elsewhere(host: &str, port: u16, path: &str, query: &str) -> String {
+/// The same page by another scheme and port of the host that was asked (the value of `Host`).
+pub fn elsewhere((scheme, port): (&str, u16), host: &str, path: &str, query: &str) -> String {
     // The port stands behind the last colon, unless that is inside an IPv6 address.
     let name = match host.rsplit_once(':') {
         Some((name, digits)) if digits.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
     let mark = if query.is_empty() { "" } else { "?" };
-    format!("http://{name}:{port}{path}{mark}{query}")
+    format!("{scheme}://{name}:{port}{path}{mark}{query}")
 }
 
 #[derive(Clone, Copy)]
@@ -241,9 +241,10 @@ mod tests {
         for path in ["/", "/consoles", "/page/console.js", "/live/players/s.flv", "/playersx/"] {
             assert_eq!(home(path), None, "{path}");
         }
-        assert_eq!(elsewhere("h:8080", 1985, "/console/", ""), "http://h:1985/console/");
-        assert_eq!(elsewhere("[::1]", 80, "/players/", "a=b"), "http://[::1]:80/players/?a=b");
-        assert_eq!(elsewhere("[::1]:8080", 80, "/players/", ""), "http://[::1]:80/players/");
+        let (http, https) = (("http", 80), ("https", 1990));
+        assert_eq!(elsewhere(https, "h:8080", "/console/", ""), "https://h:1990/console/");
+        assert_eq!(elsewhere(http, "[::1]", "/players/", "a=b"), "http://[::1]:80/players/?a=b");
+        assert_eq!(elsewhere(http, "[::1]:8080", "/players/", ""), "http://[::1]:80/players/");
     }
 
     #[test]

@@ -20,6 +20,24 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
             "vhost.http_remux.enabled has no effect while http_server.enabled is false".into(),
         );
     }
+    for (part, enabled, https) in [
+        ("http_server", config.http_server.enabled, config.http_server.https.enabled),
+        ("http_api", config.http_api.enabled, config.http_api.https.enabled),
+    ] {
+        if https && !enabled {
+            errors.push(ConfigError::Together(format!(
+                "{part}.https.enabled needs {part}.enabled: HTTPS is beside HTTP, not without it"
+            )));
+        }
+    }
+    let (own, api) = (&config.http_server.https, &config.http_api.https);
+    if config.shares_https_port() && (&own.cert, &own.key) != (&api.cert, &api.key) {
+        warnings.push(
+            "http_api.https.cert and http_api.https.key are not used: its port is that of \
+             http_server.https, whose certificate counts"
+                .into(),
+        );
+    }
     if config.daemon && config.asprocess {
         errors.push(ConfigError::Together(
             "daemon and asprocess cannot both be on: in the background the parent is always gone"
@@ -161,10 +179,22 @@ fn overlaps(config: &Config) -> Vec<String> {
     // The same value means one port for both.
     let own = config.http_api.enabled && !config.shares_http_port();
     add("http_api.listen", own, &config.http_api.listen);
-    let https = config.http_api.enabled && config.http_api.https.enabled;
-    add("http_api.https.listen", https, &config.http_api.https.listen);
+    add("http_server.https.listen", config.serves_https(), &config.http_server.https.listen);
+    let shared = config.shares_https_port();
+    add(
+        "http_api.https.listen",
+        config.serves_api_https() && !shared,
+        &config.http_api.https.listen,
+    );
     add("exporter.listen", config.exporter.enabled, &config.exporter.listen);
     let mut lines = Vec::new();
+    if shared && !config.shares_http_port() {
+        lines.push(
+            "http_api.https.listen and http_server.https.listen are the same, but \
+             http_api.listen and http_server.listen are not; make both pairs equal, or neither"
+                .into(),
+        );
+    }
     for (i, (name, addr)) in all.iter().enumerate() {
         for (other, with) in &all[..i] {
             if addr.overlaps(with) {
@@ -199,6 +229,24 @@ mod tests {
         assert!(with(&["listen=[\"127.0.0.1:1935\", \"127.0.0.2:1935\"]"]).is_ok());
         let off = ["http_api.listen=8080", "http_api.enabled=false"];
         assert!(with(&off).is_ok());
+    }
+
+    #[test]
+    fn https_stands_beside_http() {
+        let why = with(&["http_server.https.enabled=true", "http_server.enabled=false"]);
+        assert!(why.unwrap_err().contains("needs http_server.enabled"));
+        let why = with(&["http_api.https.enabled=true", "http_api.enabled=false"]);
+        assert!(why.unwrap_err().contains("needs http_api.enabled"));
+        let both = ["http_server.https.enabled=true", "http_api.https.enabled=true"];
+        assert_eq!(with(&both).unwrap().len(), 0);
+        let one = [&both[..], &["http_api.https.listen=8088"]].concat();
+        assert!(with(&one).unwrap_err().contains("make both pairs equal"));
+        let one_port = [&one[..], &["http_api.listen=8080"]].concat();
+        assert_eq!(with(&one_port).unwrap().len(), 0);
+        let other = [&one_port[..], &["http_api.https.cert=/x.crt"]].concat();
+        assert!(with(&other).unwrap()[0].contains("are not used"));
+        let why = with(&["http_server.https.enabled=true", "http_server.https.listen=1935"]);
+        assert!(why.unwrap_err().contains("are the same port"));
     }
 
     #[test]

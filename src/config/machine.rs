@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::types::MediaMemory;
-use crate::limits::{DESCRIPTORS_RESERVED, MEDIA_MEMORY_AUTO_MAX, MEDIA_MEMORY_MIN};
+use crate::limits::{
+    DESCRIPTORS_RESERVED, MEDIA_MEMORY_AUTO_MAX, MEDIA_MEMORY_MIN, TLS_CONNECTIONS_MAX,
+};
 
 /// Memory in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,17 +57,26 @@ pub fn raise_open_files() -> u64 {
     getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
+/// How many connections through TLS an open-file limit allows, at most. Each of them takes two
+/// descriptors beside the one of its shard, and half of all are left to others.
+pub fn fit_tls_connections(open_files: u64) -> u32 {
+    let room = open_files.saturating_sub(u64::from(DESCRIPTORS_RESERVED)) / 4;
+    room.clamp(1, u64::from(TLS_CONNECTIONS_MAX)) as u32
+}
+
 /// Fits `max_connections` into an open-file limit: the number to use and, when it is lower than
-/// what was asked for, the line that says so.
-pub fn fit_connections(wanted: u32, open_files: u64) -> (u32, Option<String>) {
-    let room = open_files.saturating_sub(u64::from(DESCRIPTORS_RESERVED)).max(1);
+/// what was asked for, the line that says so. With HTTPS (`https`) some are kept for its front.
+pub fn fit_connections(wanted: u32, open_files: u64, https: bool) -> (u32, Option<String>) {
+    let front = if https { 2 * fit_tls_connections(open_files) } else { 0 };
+    let reserved = u64::from(DESCRIPTORS_RESERVED + front);
+    let room = open_files.saturating_sub(reserved).max(1);
     if u64::from(wanted) <= room {
         return (wanted, None);
     }
     let line = format!(
         "max_connections is {room} instead of {wanted}, because the open-file limit is \
          {open_files}; raise it with `ulimit -Hn {0}` or LimitNOFILE={0} to serve more",
-        u64::from(wanted) + u64::from(DESCRIPTORS_RESERVED)
+        u64::from(wanted) + reserved
     );
     (room as u32, Some(line))
 }
@@ -125,10 +136,16 @@ mod tests {
 
     #[test]
     fn connections_fit_the_open_file_limit() {
-        assert_eq!(fit_connections(1000, 1 << 20), (1000, None));
-        let (fit, line) = fit_connections(100_000, 1024);
+        assert_eq!(fit_connections(1000, 1 << 20, false), (1000, None));
+        let (fit, line) = fit_connections(100_000, 1024, false);
         assert_eq!(fit, 896);
         assert!(line.unwrap().contains("LimitNOFILE=100128"));
+        // One descriptor for each connection, and two more for each through TLS.
+        let (fit, _) = fit_connections(100_000, 1024, true);
+        assert_eq!((fit, fit_tls_connections(1024)), (448, 224));
+        assert_eq!(fit_connections(1000, 1 << 20, true), (1000, None));
+        assert_eq!(fit_tls_connections(u64::MAX), TLS_CONNECTIONS_MAX);
+        assert_eq!(fit_tls_connections(0), 1);
     }
 
     #[test]

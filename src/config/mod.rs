@@ -30,13 +30,13 @@ pub use doc::{reference, to_json, to_short_toml, to_toml};
 pub use env::Environment;
 pub use load::{ConfigError, ConfigErrors, Loaded, Sources, import, load, load_text};
 
-pub use machine::{Memory, fit_connections, raise_open_files};
+pub use machine::{Memory, fit_connections, fit_tls_connections, raise_open_files};
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
     CircuitBreaker, Config, Exec, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps,
-    HttpApiRaw, HttpHooks, HttpRemux, HttpServer, Limits, Log, Play, Publish, Refer, SECTIONS,
-    Security, Stats, Token, Vhost,
+    HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play, Publish,
+    Refer, SECTIONS, Security, Stats, Token, Vhost,
 };
 pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};
@@ -47,6 +47,45 @@ impl Config {
         self.http_api.enabled
             && self.http_server.enabled
             && self.http_api.listen == self.http_server.listen
+    }
+
+    /// True when HTTP streaming is served over HTTPS.
+    pub fn serves_https(&self) -> bool {
+        self.http_server.enabled && self.http_server.https.enabled
+    }
+
+    /// True when the API is served over HTTPS.
+    pub fn serves_api_https(&self) -> bool {
+        self.http_api.enabled && self.http_api.https.enabled
+    }
+
+    /// True when one HTTPS port serves both.
+    pub fn shares_https_port(&self) -> bool {
+        self.serves_https()
+            && self.serves_api_https()
+            && self.http_api.https.listen == self.http_server.https.listen
+    }
+
+    /// Scheme and port of HTTP streaming for who came by HTTPS (or did not), where it is served.
+    pub fn http_origin(&self, secure: bool) -> Option<(&'static str, u16)> {
+        if !self.http_server.enabled {
+            return None;
+        }
+        match secure && self.serves_https() {
+            true => Some(("https", self.http_server.https.listen.first()?.port())),
+            false => Some(("http", self.http_server.listen.first()?.port())),
+        }
+    }
+
+    /// The same for the API.
+    pub fn api_origin(&self, secure: bool) -> Option<(&'static str, u16)> {
+        if !self.http_api.enabled {
+            return None;
+        }
+        match secure && self.serves_api_https() {
+            true => Some(("https", self.http_api.https.listen.first()?.port())),
+            false => Some(("http", self.http_api.listen.first()?.port())),
+        }
     }
 }
 

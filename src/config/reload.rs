@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 
 use super::{
-    Config, ConfigErrors, Loaded, Reload, Row, Sources, Vhost, fit_connections, load, rows,
+    Config, ConfigErrors, Loaded, Reload, Row, Sources, Vhost, fit_connections,
+    fit_tls_connections, load, rows,
 };
 
 /// The configuration in force. Readers take the whole of it and never wait.
@@ -76,7 +77,8 @@ impl Current {
         let files = loaded.files.iter().map(|file| absolute(file)).collect();
         sources.resolve(absolute);
         // The warning about it is the caller's; here the number counts.
-        let (fit, _) = fit_connections(loaded.config.max_connections, open_files);
+        let https = loaded.config.serves_https();
+        let (fit, _) = fit_connections(loaded.config.max_connections, open_files, https);
         loaded.config.max_connections = fit;
         Current {
             config: ArcSwap::from_pointee(loaded.config),
@@ -98,6 +100,11 @@ impl Current {
         self.config.load_full()
     }
 
+    /// Connections through TLS that there may be.
+    pub fn tls_connections_max(&self) -> u32 {
+        fit_tls_connections(self.open_files).min(self.load().max_connections)
+    }
+
     /// The files it is read from, the main one first.
     pub fn files(&self) -> Arc<Vec<PathBuf>> {
         self.files.load_full()
@@ -112,9 +119,11 @@ impl Current {
         let _turn = self.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let Loaded { mut config, warnings, files, .. } = self.read()?;
         self.files.store(Arc::new(files));
-        let (fit, note) = fit_connections(config.max_connections, self.open_files);
-        config.max_connections = fit;
         let old = self.config.load();
+        // Whether there is HTTPS takes a restart to change.
+        let https = old.serves_https();
+        let (fit, note) = fit_connections(config.max_connections, self.open_files, https);
+        config.max_connections = fit;
         let changes = changes(&old, &config);
         keep_what_takes_a_restart(&old, &mut config);
         self.config.store(Arc::new(config));

@@ -157,6 +157,8 @@ settings! {
 
     /// Live streams and pages over HTTP.
     HttpServer at [http_server] {
+        /// The same over HTTPS.
+        https: HttpServerHttps,
         ---
         /// Serve HTTP. With `-e` the default is false, as in SRS.
         enabled: bool = "true", PREFER_FALSE, ["SRS_HTTP_SERVER_ENABLED"], Restart;
@@ -167,6 +169,26 @@ settings! {
         ---
         /// Allow pages of other sites to read the answers (CORS).
         crossdomain: bool = "true", PREFER_TRUE, ["SRS_HTTP_SERVER_CROSSDOMAIN"], Live;
+    }
+
+    /// Live streams, pages and WebSockets over HTTPS, by TLS 1.2 and 1.3.
+    HttpServerHttps at [http_server.https] {
+        ---
+        /// Serve all that over HTTPS, too.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_HTTP_SERVER_HTTPS_ENABLED"], Restart;
+        ---
+        /// Addresses. The same as `http_api.https.listen`, where the API shares the port of HTTP
+        /// streaming, means one port for both, with this certificate.
+        listen: Vec<ListenAddr> = r#"["8088"]"#, Kind::Listen,
+            ["SRS_HTTP_SERVER_HTTPS_LISTEN"], Restart;
+        ---
+        /// The private key, a PEM file. A reload reads it again.
+        key: PathBuf = r#""./conf/server.key""#, Kind::Path,
+            ["SRS_HTTP_SERVER_HTTPS_KEY"], Restart;
+        ---
+        /// The certificate with its chain, a PEM file. A reload reads it again.
+        cert: PathBuf = r#""./conf/server.crt""#, Kind::Path,
+            ["SRS_HTTP_SERVER_HTTPS_CERT"], Restart;
     }
 
     /// The HTTP API.
@@ -212,11 +234,11 @@ settings! {
         listen: Vec<ListenAddr> = r#"["1990"]"#, Kind::Listen,
             ["SRS_HTTP_API_HTTPS_LISTEN"], Restart;
         ---
-        /// The private key, a PEM file.
+        /// The private key, a PEM file. A reload reads it again.
         key: PathBuf = r#""./conf/server.key""#, Kind::Path,
             ["SRS_HTTP_API_HTTPS_KEY"], Restart;
         ---
-        /// The certificate with its chain, a PEM file.
+        /// The certificate with its chain, a PEM file. A reload reads it again.
         cert: PathBuf = r#""./conf/server.crt""#, Kind::Path,
             ["SRS_HTTP_API_HTTPS_CERT"], Restart;
     }

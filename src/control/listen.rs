@@ -4,6 +4,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use uring::ListenOptions;
@@ -12,9 +13,11 @@ use crate::config::{Config, DEFAULT_VHOST, ListenAddr};
 use crate::limits;
 use crate::shard::Service;
 
+use super::api::Port;
 use super::api::server::Door;
-use super::api::{self, Port};
+use super::front;
 use super::serve::{ServeError, shard_count};
+use super::tls::{File, Identity};
 
 /// Every socket of the server.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Listeners {
     pub shards: Vec<Vec<(OwnedFd, Service)>>,
     /// The API's and the exporter's.
     pub doors: Vec<Door>,
+    /// Those of HTTPS for HTTP streaming.
+    pub front: Option<front::Sockets>,
     /// Where the shards listen, for people.
     pub addresses: Vec<(SocketAddr, Service)>,
 }
@@ -42,6 +47,7 @@ impl Listeners {
         let mut out = Listeners {
             shards: (0..shards).map(|_| Vec::new()).collect(),
             doors: Vec::new(),
+            front: None,
             addresses: Vec::new(),
         };
         let options = listen_options(config);
@@ -61,6 +67,9 @@ impl Listeners {
                 }
             }
         }
+        if config.serves_https() {
+            out.bind_front(config, &mut inherited, &options)?;
+        }
         out.bind_doors(config, &mut inherited)?;
         match inherited.first() {
             Some((addr, _)) => Err(ServeError::Inherited(*addr)),
@@ -75,12 +84,11 @@ impl Listeners {
         inherited: &mut Vec<(SocketAddr, OwnedFd)>,
     ) -> Result<(), ServeError> {
         let (api, exporter) = (&config.http_api, &config.exporter);
-        let https = api.enabled && api.https.enabled;
-        let files = [
-            (api.https.cert.as_path(), "http_api.https.cert"),
-            (api.https.key.as_path(), "http_api.https.key"),
-        ];
-        let tls = https.then(|| api::acceptor(files[0], files[1])).transpose()?;
+        // Where it shares the port of HTTPS, the front is there already.
+        let https = config.serves_api_https() && !config.shares_https_port();
+        let cert = File::new(&api.https.cert, "http_api.https.cert");
+        let key = File::new(&api.https.key, "http_api.https.key");
+        let tls = https.then(|| Identity::load(cert, key)).transpose()?.map(Arc::new);
         let own = api.enabled && !config.shares_http_port();
         for (setting, enabled, list, port, tls) in [
             ("http_api.listen", own, &api.listen, Port::Api, None),
@@ -104,6 +112,47 @@ impl Listeners {
         Ok(())
     }
 
+    /// The ports of HTTPS, which the front ends TLS at and brings to the HTTP port.
+    fn bind_front(
+        &mut self,
+        config: &Config,
+        inherited: &mut Vec<(SocketAddr, OwnedFd)>,
+        options: &ListenOptions,
+    ) -> Result<(), ServeError> {
+        let https = &config.http_server.https;
+        let cert = File::new(&https.cert, "http_server.https.cert");
+        let key = File::new(&https.key, "http_server.https.key");
+        let identity = Arc::new(Identity::load(cert, key)?);
+        let http = self.addresses.iter().filter(|(_, service)| *service == Service::Http);
+        // Any of them will do; connections over IPv4 can come from many loopback addresses.
+        let to = http.map(|(addr, _)| *addr).min_by_key(SocketAddr::is_ipv6);
+        // Without an HTTP address there is nothing to bring connections to.
+        let Some(to) = to else { return Ok(()) };
+        let count = self.shards.len().min(limits::TLS_THREADS_MAX);
+        let mut threads: Vec<Vec<OwnedFd>> = (0..count).map(|_| Vec::new()).collect();
+        let mut addresses = Vec::new();
+        for listen in &https.listen {
+            let handed = take(inherited, listen);
+            for (addr, socket) in &handed {
+                for thread in &mut threads {
+                    let failed = |why| ServeError::System("sockets", why);
+                    thread.push(socket.try_clone().map_err(failed)?);
+                }
+                addresses.push(*addr);
+            }
+            if handed.is_empty() {
+                for (addr, sockets) in
+                    bind_many(listen, "http_server.https.listen", count, options)?
+                {
+                    threads.iter_mut().zip(sockets).for_each(|(all, socket)| all.push(socket));
+                    addresses.push(addr);
+                }
+            }
+        }
+        self.front = Some(front::Sockets { threads, addresses, to, identity });
+        Ok(())
+    }
+
     fn bind_for_shards(
         &mut self,
         listen: &ListenAddr,
@@ -111,31 +160,12 @@ impl Listeners {
         service: Service,
         options: &ListenOptions,
     ) -> Result<(), ServeError> {
-        let mut first_error = None;
-        let before = self.addresses.len();
-        // A bare port is one socket per family; a machine may have one of them only.
-        for addr in listen.candidates() {
-            match probe(addr) {
-                Ok(()) => {
-                    for sockets in &mut self.shards {
-                        let socket = uring::listen(addr, options);
-                        let socket = socket.map_err(|why| listen_error(addr, setting, why))?;
-                        sockets.push((socket, service));
-                    }
-                    self.addresses.push((addr, service));
-                }
-                Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
-                    return Err(listen_error(addr, setting, why));
-                }
-                Err(why) => first_error = first_error.or(Some((addr, why))),
-            }
+        for (addr, sockets) in bind_many(listen, setting, self.shards.len(), options)? {
+            let mine = self.shards.iter_mut().zip(sockets);
+            mine.for_each(|(all, socket)| all.push((socket, service)));
+            self.addresses.push((addr, service));
         }
-        match first_error {
-            Some((addr, why)) if self.addresses.len() == before => {
-                Err(listen_error(addr, setting, why))
-            }
-            _ => Ok(()),
-        }
+        Ok(())
     }
 
     /// Gives every shard the same socket: one that was bound once cannot be one per shard.
@@ -175,6 +205,35 @@ fn take(
         ListenAddr::Addr(wanted) => addr == wanted,
     };
     inherited.extract_if(.., |(addr, _)| fits(*addr)).collect()
+}
+
+/// Binds each address of a setting that many times, for as many threads.
+fn bind_many(
+    listen: &ListenAddr,
+    setting: &'static str,
+    count: usize,
+    options: &ListenOptions,
+) -> Result<Vec<(SocketAddr, Vec<OwnedFd>)>, ServeError> {
+    let mut bound = Vec::new();
+    let mut first_error = None;
+    // A bare port is one socket per family; a machine may have one of them only.
+    for addr in listen.candidates() {
+        match probe(addr) {
+            Ok(()) => {
+                let sockets: io::Result<_> =
+                    (0..count).map(|_| uring::listen(addr, options)).collect();
+                bound.push((addr, sockets.map_err(|why| listen_error(addr, setting, why))?));
+            }
+            Err(why) if why.kind() == io::ErrorKind::AddrInUse => {
+                return Err(listen_error(addr, setting, why));
+            }
+            Err(why) => first_error = first_error.or(Some((addr, why))),
+        }
+    }
+    match first_error {
+        Some((addr, why)) if bound.is_empty() => Err(listen_error(addr, setting, why)),
+        _ => Ok(bound),
+    }
 }
 
 fn bind_door(listen: &ListenAddr, setting: &'static str) -> Result<TcpListener, ServeError> {

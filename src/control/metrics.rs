@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::alerts::Alerts;
 use super::api::stats::ApiStats;
 use super::api::{Api, System};
+use super::front::Front;
 use super::hooks::stats::{BUCKETS_MS, HookStats};
 use super::serve::Handle;
 use crate::hub::{Counters, Reason};
@@ -18,6 +19,9 @@ pub fn text(handle: &Handle, api: &Api) -> String {
     srs(&mut out, handle, &api.system);
     own(&mut out, handle, &api.alerts);
     of_api(&mut out, &api.stats);
+    if let Some(front) = &handle.front {
+        of_front(&mut out, front);
+    }
     out.text
 }
 
@@ -148,6 +152,28 @@ fn of_api(out: &mut Text, stats: &ApiStats) {
     }
     let name = "ringcast_api_refused_total";
     out.family(name, "counter", "What the API refused, and why.");
+    for (why, count) in stats.refused() {
+        out.value(name, &[("reason", why.to_owned())], count);
+    }
+}
+
+/// What the front of HTTPS does and refuses; nothing where there is none.
+fn of_front(out: &mut Text, front: &Front) {
+    let (connections, most) = front.connections();
+    out.gauge("ringcast_tls_connections", "Connections of HTTPS now.", connections);
+    out.gauge("ringcast_tls_connections_limit", "Connections of HTTPS that may be open.", most);
+    let help = "Connections of HTTPS in their handshakes now.";
+    out.gauge("ringcast_tls_handshakes", help, front.handshakes());
+    let stats = &front.stats;
+    for (name, help, count) in [
+        ("ringcast_tls_accepted_total", "Connections of HTTPS that came.", &stats.accepted),
+        ("ringcast_tls_received_bytes_total", "Bytes that were decrypted.", &stats.bytes_up),
+        ("ringcast_tls_sent_bytes_total", "Bytes that were encrypted.", &stats.bytes_down),
+    ] {
+        out.counter(name, help, count.load(Relaxed));
+    }
+    let name = "ringcast_tls_refused_total";
+    out.family(name, "counter", "Connections of HTTPS that ended early, and why.");
     for (why, count) in stats.refused() {
         out.value(name, &[("reason", why.to_owned())], count);
     }

@@ -5,6 +5,7 @@ pub mod alerts;
 pub mod api;
 pub mod client;
 pub mod demo;
+pub mod front;
 pub mod heartbeat;
 pub mod hooks;
 pub mod listen;
@@ -18,6 +19,7 @@ pub mod sampler;
 pub mod serve;
 mod signals;
 pub mod summary;
+pub mod tls;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -8,6 +8,8 @@ use crate::log::LogHandle;
 use crate::shard::{Letter, Post};
 use crate::systemd;
 
+use super::tls::Identity;
+
 /// How the last reload went, for who has started it without waiting.
 #[derive(Clone, Debug, Default)]
 pub struct LastReload {
@@ -31,12 +33,18 @@ pub struct Reloader<W> {
     current: Arc<Current>,
     post: Post<W>,
     log: LogHandle,
+    identities: Arc<[Arc<Identity>]>,
 }
 
 impl<W: uring::Wake> Reloader<W> {
-    /// For these shards and this log.
-    pub fn new(current: Arc<Current>, post: Post<W>, log: LogHandle) -> Reloader<W> {
-        Reloader { last: Arc::default(), current, post, log }
+    /// For these shards, this log and these certificates.
+    pub fn new(
+        current: Arc<Current>,
+        post: Post<W>,
+        log: LogHandle,
+        identities: Arc<[Arc<Identity>]>,
+    ) -> Reloader<W> {
+        Reloader { last: Arc::default(), current, post, log, identities }
     }
 
     /// How the last reload went.
@@ -53,6 +61,7 @@ impl<W: uring::Wake> Reloader<W> {
     pub fn reload(&self, cause: &str) -> Result<Reloaded, ConfigErrors> {
         systemd::notify(systemd::State::Reloading);
         let result = self.current.reload();
+        self.reload_certificates();
         systemd::notify(systemd::State::Ready);
         self.last().note(&result);
         let reloaded = match result {
@@ -85,5 +94,19 @@ impl<W: uring::Wake> Reloader<W> {
         let changes = reloaded.changes.len();
         tracing::info!(cause, changes, "configuration reloaded");
         Ok(reloaded)
+    }
+
+    /// Reads certificates and keys again: they are renewed by programs that know no configuration.
+    fn reload_certificates(&self) {
+        for identity in self.identities.iter() {
+            match identity.reload() {
+                Ok(true) => tracing::info!("certificate {} reloaded", identity.name()),
+                Ok(false) => {}
+                Err(why) => tracing::error!(
+                    reason = Fault::TlsUnusable.name(),
+                    "certificate not reloaded, the one before stays: {why}"
+                ),
+            }
+        }
     }
 }

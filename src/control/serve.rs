@@ -20,13 +20,14 @@ use crate::log::LogHandle;
 use crate::remux::{Clients, Registry};
 use crate::session::admission::{Admission, has_publish_rule};
 use crate::shard::gate::Gate;
-use crate::shard::{Clocks, Guest, Host, Letter, Post, Service, Shard, Shared};
+use crate::shard::{Clocks, Host, Letter, Post, Service, Shard, Shared};
 use crate::systemd;
 
+use super::api::Api;
 use super::api::server::{self, Guests};
 use super::api::stats::Refusal;
-use super::api::{Api, TlsError};
 use super::client::HttpClient;
+use super::front::Front;
 use super::hooks::stats::HookStats;
 use super::hooks::{self, Hooks};
 use super::listen::Listeners;
@@ -36,6 +37,7 @@ use super::pulse::{FileWatch, Pulse};
 use super::reload::Reloader;
 use super::signals::Signals;
 use super::summary::Summary;
+use super::tls::TlsError;
 use super::{heartbeat, wall_ms};
 
 /// Why serving could not start, or ended.
@@ -122,6 +124,8 @@ pub struct Handle {
     pub hook_stats: Arc<HookStats>,
     /// The configuration in force.
     pub config: Arc<Current>,
+    /// What ends TLS for HTTP streaming.
+    pub front: Option<Arc<Front>>,
     /// Reads the configuration anew.
     pub reloader: Reloader<<Ring as Driver>::Waker>,
 }
@@ -150,13 +154,19 @@ pub fn serve(
 ) -> Result<(), ServeError> {
     let config = current.load();
     uring::probe()?;
-    let Listeners { shards: sockets, doors, addresses } = listeners;
+    let Listeners { shards: sockets, doors, front, addresses } = listeners;
     if let Some(id) = server_id(&config) {
         crate::version::set_server_id(id);
     }
     let arena = arena(&config)?;
     let shards = sockets.len();
     let post = Post::new(shards);
+    let own = front.iter().map(|front| front.identity.clone());
+    let identities = own.chain(doors.iter().filter_map(|door| door.tls.clone())).collect();
+    let serving = describe(&addresses, front.as_ref().map_or(&[], |front| &front.addresses));
+    let (front, front_threads) = front
+        .map(|sockets| (Front::new(sockets.to, sockets.identity, current.clone()), sockets.threads))
+        .unzip();
     let handle = Arc::new(Handle {
         post: post.clone(),
         streams: Arc::new(Registry::default()),
@@ -168,7 +178,8 @@ pub fn serve(
         own: Arc::default(),
         hook_stats: Arc::default(),
         config: current.clone(),
-        reloader: Reloader::new(current.clone(), post.clone(), log.clone()),
+        front: front.clone(),
+        reloader: Reloader::new(current.clone(), post.clone(), log.clone(), identities),
     });
     let api = Arc::new(Api::new(handle.clone()));
     let api_stats = api.stats.clone();
@@ -182,6 +193,7 @@ pub fn serve(
         gate: handle.gate.clone(),
         admission: handle.admission.clone(),
         quiet: Arc::default(),
+        relayed: front.as_ref().map(|front| front.relayed.clone()),
         // Without room the connection is closed: the API has more of them than it takes anyway.
         host: config.shares_http_port().then(|| {
             Host::new(move |guest| {
@@ -218,6 +230,9 @@ pub fn serve(
             Err(_) => return Err(ServeError::Shard(0, "it ended while starting".into())),
         }
     }
+    if let (Some(front), Some(threads)) = (&front, front_threads) {
+        front.start(threads)?;
+    }
     // A shard that has something to send goes before whatever this thread does.
     let _ = rustix::process::nice(NICE);
     tokio_uring::start(async {
@@ -227,8 +242,7 @@ pub fn serve(
             shards,
             max_connections = config.max_connections,
             media_memory = handle.arena.stats().limit,
-            "serving {}",
-            describe(&addresses)
+            "serving {serving}"
         );
         say_who_may_publish(&config);
         ready(&handle);
@@ -239,10 +253,8 @@ pub fn serve(
             tokio::task::spawn(server::serve(door, api.clone(), guests.clone()));
         }
         tokio::task::spawn(async move {
-            while let Some(Guest { socket, peer, read }) = handed.recv().await {
-                let (api, guests) = (api.clone(), guests.clone());
-                let stream = std::net::TcpStream::from(socket);
-                tokio::task::spawn(server::take_over(stream, peer, read, api, guests));
+            while let Some(guest) = handed.recv().await {
+                tokio::task::spawn(server::take_over(guest, api.clone(), guests.clone()));
             }
         });
         let client = Rc::new(HttpClient::default());
@@ -276,6 +288,9 @@ pub fn serve(
     for thread in threads {
         // A shard that panicked has reported itself already.
         let _ = thread.join();
+    }
+    if let Some(front) = front {
+        front.flush();
     }
     Ok(())
 }
@@ -369,6 +384,7 @@ async fn watch(
                         let limit = config.grace_drain_limit;
                         tracing::info!(?limit, "listeners closed; players may finish");
                         handle.post.tell_all(&Letter::Drain);
+                        handle.front.iter().for_each(|front| front.close());
                         Some((Instant::now() + limit, DrainStep::Stop))
                     }
                     Some((_, DrainStep::Stop)) => {
@@ -416,6 +432,7 @@ fn begin_drain(step: &mut Option<(Instant, DrainStep)>, config: &Config, signal:
 fn stop(handle: &Handle, why: &str) {
     systemd::notify(systemd::State::Stopping);
     tracing::info!(why, "stopping");
+    handle.front.iter().for_each(|front| front.close());
     handle.post.tell_all(&Letter::Stop);
 }
 
@@ -523,17 +540,17 @@ pub(super) fn shard_count(config: &Config) -> usize {
     .min(usize::from(limits::SHARDS_MAX))
 }
 
-fn describe(addresses: &[(SocketAddr, Service)]) -> String {
-    let list = |service| {
-        let of = addresses.iter().filter(|(_, s)| *s == service);
-        of.map(|(addr, _)| addr.to_string()).collect::<Vec<_>>().join(" ")
+fn describe(addresses: &[(SocketAddr, Service)], https: &[SocketAddr]) -> String {
+    let list = |service| -> Vec<SocketAddr> {
+        addresses.iter().filter(|(_, s)| *s == service).map(|(addr, _)| *addr).collect()
     };
-    let (rtmp, http) = (list(Service::Rtmp), list(Service::Http));
-    if http.is_empty() {
-        format!("RTMP on {rtmp}")
-    } else {
-        format!("RTMP on {rtmp}, HTTP on {http}")
-    }
+    let all =
+        [("RTMP", list(Service::Rtmp)), ("HTTP", list(Service::Http)), ("HTTPS", https.to_vec())];
+    let served = all.iter().filter(|(_, list)| !list.is_empty()).map(|(name, list)| {
+        let list: Vec<String> = list.iter().map(SocketAddr::to_string).collect();
+        format!("{name} on {}", list.join(" "))
+    });
+    served.collect::<Vec<_>>().join(", ")
 }
 
 fn thread_cpu_ns() -> u64 {

@@ -81,9 +81,10 @@ pub fn examine(config: &Config, announced: Option<&str>) -> Vec<Finding> {
             config.http_api.enabled && !config.shares_http_port(),
             &config.http_api.listen,
         ),
+        ("http_server.https.listen", config.serves_https(), &config.http_server.https.listen),
         (
             "http_api.https.listen",
-            config.http_api.enabled && config.http_api.https.enabled,
+            config.serves_api_https() && !config.shares_https_port(),
             &config.http_api.https.listen,
         ),
         ("exporter.listen", config.exporter.enabled, &config.exporter.listen),

@@ -116,7 +116,8 @@ pub(super) fn addresses(local: &[IpAddr], config: &Config) -> Finding {
 
 fn ports(config: &Config) -> String {
     let http = config.http_server.listen.iter().filter(|_| config.http_server.enabled);
-    let all = config.listen.iter().chain(http).map(|addr| addr.port());
+    let https = config.http_server.https.listen.iter().filter(|_| config.serves_https());
+    let all = config.listen.iter().chain(http).chain(https).map(|addr| addr.port());
     let mut ports: Vec<String> = all.filter(|port| *port != 0).map(|p| p.to_string()).collect();
     ports.dedup();
     ports.join(", ")

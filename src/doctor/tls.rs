@@ -10,20 +10,30 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::{Finding, Status};
 use crate::config::Config;
-use crate::control::api;
+use crate::control::tls::{File, Identity};
 
 /// Time before its end from which a certificate is worth a line.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// A finding for each pair of files that HTTPS is to be served with.
 pub(super) fn files(config: &Config, now: SystemTime) -> Vec<Finding> {
-    let https = &config.http_api.https;
-    let wanted = config.http_api.enabled && https.enabled;
+    let (own, api) = (&config.http_server.https, &config.http_api.https);
+    let names = [
+        ["http_server.https.cert", "http_server.https.key"],
+        ["http_api.https.cert", "http_api.https.key"],
+    ];
     let directory = &config.work_dir;
-    let (cert, key) = (directory.join(&https.cert), directory.join(&https.key));
-    let cert = (cert.as_path(), "http_api.https.cert");
-    let key = (key.as_path(), "http_api.https.key");
-    wanted.then(|| pair(cert, key, now)).into_iter().collect()
+    [
+        (config.serves_https(), &own.cert, &own.key, names[0]),
+        (config.serves_api_https() && !config.shares_https_port(), &api.cert, &api.key, names[1]),
+    ]
+    .into_iter()
+    .filter(|(wanted, ..)| *wanted)
+    .map(|(_, cert, key, [cert_name, key_name])| {
+        let (cert, key) = (directory.join(cert), directory.join(key));
+        pair((&cert, cert_name), (&key, key_name), now)
+    })
+    .collect()
 }
 
 fn pair(cert: (&Path, &'static str), key: (&Path, &'static str), now: SystemTime) -> Finding {
@@ -31,7 +41,8 @@ fn pair(cert: (&Path, &'static str), key: (&Path, &'static str), now: SystemTime
     let bad = |status, found: String, meaning: &str, fix: String| {
         Finding::bad(check, status, found, meaning, fix)
     };
-    if let Err(why) = api::acceptor(cert, key) {
+    let files = (File::new(cert.0, cert.1), File::new(key.0, key.1));
+    if let Err(why) = Identity::load(files.0, files.1) {
         return bad(
             Status::Fail,
             why.to_string(),
@@ -51,7 +62,7 @@ fn pair(cert: (&Path, &'static str), key: (&Path, &'static str), now: SystemTime
     };
     let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() as i64;
     let days = (ends - now).div_euclid(86_400);
-    let renew = "renew it, then restart the server".to_string();
+    let renew = "renew it, then send the server SIGHUP".to_string();
     if now < begins {
         let fix = "set the clock, or wait".into();
         bad(Status::Fail, format!("{found}, but not yet valid"), "clients refuse it", fix)
@@ -174,5 +185,9 @@ mod tests {
         assert_eq!(findings[0].status, Status::Fail);
         assert!(findings[0].found.contains("/nonexistent/a.crt"), "{findings:?}");
         assert!(findings[0].fix.contains("http_api.https.key"));
+        config.http_server.https.enabled = true;
+        let findings = files(&config, SystemTime::now());
+        assert_eq!(findings.len(), 2);
+        assert!(findings[0].fix.contains("http_server.https.key"));
     }
 }

@@ -38,6 +38,8 @@ pub struct HttpSession {
     state: State,
     /// A request was answered since this was last asked.
     answered: bool,
+    /// The client came by HTTPS.
+    secure: bool,
     /// Why it may play, where that has to be given back or told.
     stay: Option<Box<Stay>>,
 }
@@ -59,9 +61,10 @@ enum State {
 }
 
 impl HttpSession {
-    /// A connection that has just been accepted.
-    pub fn new(id: SessionId) -> HttpSession {
-        HttpSession { id, head: Vec::new(), state: State::Requests, answered: false, stay: None }
+    /// A connection that has just been accepted; `secure` says that it came by HTTPS.
+    pub fn new(id: SessionId, secure: bool) -> HttpSession {
+        let (head, state) = (Vec::new(), State::Requests);
+        HttpSession { id, head, state, answered: false, secure, stay: None }
     }
 
     /// Name in the log.
@@ -222,7 +225,7 @@ impl HttpSession {
             let body = crate::version::versions_json();
             return self.reply(out, env, &request, head, Some(body.as_bytes()));
         }
-        let page = find_page(env.config, &request);
+        let page = find_page(env.config, &request, self.secure);
         if let Page::Redirect(to) = &page {
             let head = ResponseHead::new(302).header("Location", to);
             return self.reply(out, env, &request, head, Some(b""));
@@ -307,7 +310,7 @@ impl HttpSession {
             let body = b"415 the stream's codecs have no place in this container\n";
             return self.reply(out, env, &request, head, Some(body));
         }
-        let urls = urls(&request, &asked.name);
+        let urls = urls(&request, &asked.name, self.secure);
         let bearer =
             request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let visitor = Visitor {
@@ -458,9 +461,10 @@ impl HttpSession {
 
 /// What an HTTP player says of itself, in RTMP's words. SRS: the URL of the app is the request's
 /// without the stream.
-fn urls(request: &Request, name: &StreamName) -> Urls {
+fn urls(request: &Request, name: &StreamName, secure: bool) -> Urls {
     let host = request.host.as_deref().unwrap_or(name.vhost());
-    let tc_url = format!("http://{host}/{}", name.app());
+    let scheme = if secure { "https" } else { "http" };
+    let tc_url = format!("{scheme}://{host}/{}", name.app());
     let page_url = request.header("referer").unwrap_or_default();
     let param = match request.query.is_empty() {
         true => String::new(),
@@ -484,17 +488,16 @@ enum Page {
 }
 
 /// The pages, as this port has them: the console is on the API's port, unless that is this one.
-fn find_page(config: &Config, request: &Request) -> Page {
+fn find_page(config: &Config, request: &Request, secure: bool) -> Page {
     let (path, query) = (request.path.as_str(), request.query.as_str());
     let (asset, alias) = (page::asset(path), page::alias(path));
     if asset.is_none() && alias.is_none() {
         return Page::Nothing;
     }
     if page::home(path) == Some(page::Home::Api) && !config.shares_http_port() {
-        let port = config.http_api.listen.first().map(ListenAddr::port);
-        return match (config.http_api.enabled, port, request.host.as_deref()) {
-            (true, Some(port), Some(host)) => {
-                Page::Redirect(page::elsewhere(host, port, path, query))
+        return match (config.api_origin(secure), request.host.as_deref()) {
+            (Some(origin), Some(host)) => {
+                Page::Redirect(page::elsewhere(origin, host, path, query))
             }
             // Without the API it would have nothing to show.
             _ => Page::Nothing,

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::relayed::Passage;
+
 /// A connection that leaves its shard.
 #[derive(Debug)]
 pub struct Guest {
@@ -18,6 +20,8 @@ pub struct Guest {
     pub peer: SocketAddr,
     /// What was read of it and is not answered.
     pub read: Bytes,
+    /// For a connection that comes through TLS: to be kept until it ends.
+    pub passage: Option<Passage>,
 }
 
 /// Who takes them. Must not wait.

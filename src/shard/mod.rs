@@ -10,11 +10,12 @@ pub mod host;
 pub mod letter;
 pub mod lobby;
 pub mod pace;
+pub mod relayed;
 pub mod route;
 pub mod run;
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Weak};
@@ -37,6 +38,7 @@ pub use host::{Guest, Host};
 pub use letter::{Kick, Letter, Mailbox, Post};
 use lobby::{Lobby, Wanted};
 use pace::Pace;
+use relayed::{Passage, Relayed};
 use route::Routes;
 
 /// What a listener's connections speak.
@@ -69,6 +71,8 @@ pub struct Shared<W> {
     pub quiet: Arc<Quiet>,
     /// Who takes connections that are not for a shard, where somebody does.
     pub host: Option<Host>,
+    /// Who is at the other end of connections that come through TLS, where there is any.
+    pub relayed: Option<Arc<Relayed>>,
     /// Letters.
     pub post: Post<W>,
 }
@@ -85,6 +89,7 @@ impl<W: Clone> Clone for Shared<W> {
             admission: self.admission.clone(),
             quiet: self.quiet.clone(),
             host: self.host.clone(),
+            relayed: self.relayed.clone(),
             post: self.post.clone(),
         }
     }
@@ -122,6 +127,8 @@ pub struct Shard<D: Driver> {
     /// is of no interest while it plays.
     sessions: Vec<Option<Box<Session>>>,
     links: Vec<Link>,
+    /// Of connections that come through TLS: the end that the front sees.
+    passages: HashMap<Conn, Passage>,
     open_sessions: usize,
     /// Connections given to the driver to close that are not closed yet.
     closing: usize,
@@ -184,6 +191,7 @@ impl<D: Driver> Shard<D> {
             listeners: Vec::new(),
             sessions: Vec::new(),
             links: Vec::new(),
+            passages: HashMap::new(),
             open_sessions: 0,
             closing: 0,
             bytes_sent: 0,
@@ -453,7 +461,11 @@ impl<D: Driver> Shard<D> {
         let vhost = self.shared.config.vhost(play.stream.name.vhost());
         let chunk_size = play.stream.chunk_size(vhost.chunk_size);
         self.driver.set_nodelay(conn, vhost.tcp_nodelay);
-        let route = self.routes.of(local, peer.ip());
+        let route = match self.passages.contains_key(&conn) {
+            // The way to the front, wherever it leads from there.
+            true => self.routes.of(Ipv4Addr::LOCALHOST.into(), Ipv4Addr::LOCALHOST.into()),
+            false => self.routes.of(local, peer.ip()),
+        };
         let Play { stream, kind, urls, forwarded, format, head, rebase, duration_ms } = play;
         let Some(client) = self.join(conn, stream.clone(), kind, (urls, forwarded)) else { return };
         stream.player_joined(self.index);
@@ -602,8 +614,10 @@ impl<D: Driver> Shard<D> {
         self.shared.gate.leave(session.peer.ip());
         self.open_sessions -= 1;
         Counters::sub(&self.counters.connections, 1);
+        let passage = self.passages.remove(&conn);
         if let Some(host) = &self.shared.host {
-            host.take(Guest { socket, peer: session.peer, read: session.take_unanswered() });
+            let read = session.take_unanswered();
+            host.take(Guest { socket, peer: session.peer, read, passage });
         }
     }
 
@@ -717,6 +731,7 @@ impl<D: Driver> Shard<D> {
         }
         self.closing += 1;
         self.driver.close(conn);
+        self.passages.remove(&conn);
     }
 
     fn player_stream(&mut self, conn: Conn) -> Option<String> {
@@ -728,6 +743,10 @@ impl<D: Driver> Shard<D> {
     fn accepted(&mut self, listener: Listener, conn: Conn, peer: SocketAddr, local: SocketAddr) {
         let config = self.shared.config.clone();
         let service = self.listeners.iter().find(|(l, _)| *l == listener).map(|(_, s)| *s);
+        // Who comes through the front has an address of its own; from here on it is the peer.
+        let relayed = self.shared.relayed.as_ref().filter(|_| service == Some(Service::Http));
+        let passage = relayed.and_then(|relayed| relayed.take(peer));
+        let peer = passage.as_ref().map_or(peer, Passage::peer);
         let admitted = self.shared.gate.enter(
             peer.ip(),
             config.max_connections,
@@ -744,7 +763,9 @@ impl<D: Driver> Shard<D> {
         let id = SessionId::from_bits(bits);
         let now = self.driver.now();
         let protocol = match service {
-            Some(Service::Http) => Protocol::Http(Box::new(HttpSession::new(id))),
+            Some(Service::Http) => {
+                Protocol::Http(Box::new(HttpSession::new(id, passage.is_some())))
+            }
             _ => {
                 let rtmp = RtmpSession::new(&config, now, id, local.ip(), seed);
                 Protocol::Rtmp(Box::new(rtmp))
@@ -758,6 +779,9 @@ impl<D: Driver> Shard<D> {
         let session = Session::new(conn, id, (peer, local.ip()), now, protocol);
         self.sessions[conn.index()] = Some(Box::new(session));
         self.links[conn.index()] = Link::NONE;
+        if let Some(passage) = passage {
+            self.passages.insert(conn, passage);
+        }
         self.open_sessions += 1;
         Counters::add(&self.counters.accepted, 1);
         Counters::add(&self.counters.connections, 1);

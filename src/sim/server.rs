@@ -80,6 +80,7 @@ impl Server {
             admission: Arc::default(),
             quiet: Arc::default(),
             host: None,
+            relayed: None,
             post: post.clone(),
         };
         let clocks = Clocks { wall_ms: || 1_700_000_000_000, thread_cpu_ns: || CPU_NS.get() };

@@ -28,6 +28,34 @@ fn warnings(text: &str) -> Vec<String> {
     read(text).unwrap_or_else(|errors| panic!("{errors}")).warnings
 }
 
+#[test]
+fn https_as_in_the_samples() {
+    let https =
+        |listen| format!("https {{ enabled on; listen {listen}; key ./x.key; cert ./x.crt; }}");
+    let both = |api: u16, api_https: u16| {
+        good(&format!(
+            "{HEAD}\
+             http_api {{ enabled on; listen {api}; {} }}\n\
+             http_server {{ enabled on; listen 8080; dir ./objs/nginx/html; {} }}\n\
+             vhost __defaultVhost__ {{ http_remux {{ enabled on; \
+               mount [vhost]/[app]/[stream].flv; }} }}\n",
+            https(api_https),
+            https(8088)
+        ))
+    };
+    let config = both(1985, 1990);
+    assert!(config.serves_https() && !config.shares_https_port());
+    assert_eq!(config.http_origin(true), Some(("https", 8088)));
+    assert_eq!(config.http_origin(false), Some(("http", 8080)));
+    assert_eq!(config.api_origin(true), Some(("https", 1990)));
+    assert_eq!(config.http_server.https.key.to_str(), Some("./x.key"));
+    // One port for both, by HTTP and by HTTPS.
+    assert!(both(8080, 8088).shares_https_port());
+    // What the directives say without being on.
+    let off = good(&format!("http_server {{ enabled on; {} }}", https(8088).replace("on", "off")));
+    assert!(!off.serves_https() && off.http_origin(true) == Some(("http", 8080)));
+}
+
 /// The head of most of SRS's samples.
 const HEAD: &str = "listen 1935;\nmax_connections 1000;\ndaemon off;\nsrs_log_tank console;\n";
 

@@ -38,8 +38,13 @@ pub(super) fn server(handle: &Handle, stats: &ApiStats) -> Value {
 /// The first port of each; 0 where nothing listens.
 fn ports(config: &Config) -> Value {
     let first = |listen: &[ListenAddr]| listen.first().map_or(0, ListenAddr::port);
-    let http = if config.http_server.enabled { first(&config.http_server.listen) } else { 0 };
-    json!({ "rtmp": first(&config.listen), "http": http, "api": first(&config.http_api.listen) })
+    let port = |secure| config.http_origin(secure).map_or(0, |(_, port)| port);
+    json!({
+        "rtmp": first(&config.listen),
+        "http": port(false),
+        "https": if config.serves_https() { port(true) } else { 0 },
+        "api": first(&config.http_api.listen),
+    })
 }
 
 /// Under which path a vhost's streams are played over HTTP; `*` is for those without an own one.
@@ -64,7 +69,10 @@ mod tests {
             [vhost.\"a.com\".http_remux]\nmount = \"[vhost]/x/[app]/[stream].flv\"\n\
             [vhost.\"b.com\".http_remux]\nenabled = false\n";
         let config = load_text("x.toml", text).unwrap().config;
-        assert_eq!(ports(&config), json!({"rtmp": 1936, "http": 0, "api": 1985}));
+        assert_eq!(ports(&config), json!({"rtmp": 1936, "http": 0, "https": 0, "api": 1985}));
+        let text = "[http_server.https]\nenabled = true\nlisten = [\"127.0.0.1:4443\"]\n";
+        let https = load_text("x.toml", text).unwrap().config;
+        assert_eq!(ports(&https)["https"], 4443);
         let expected = json!({"*": "[vhost]/[app]/[stream].flv", "b.com": null,
             "a.com": "[vhost]/x/[app]/[stream].flv"});
         assert_eq!(mounts(&config), expected);

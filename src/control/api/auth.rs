@@ -79,6 +79,7 @@ mod tests {
         let ask = Ask {
             port: Port::Api,
             peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+            secure: false,
             method: &method,
             path,
             query: "",

@@ -15,7 +15,6 @@ pub mod server;
 mod srs;
 pub mod stats;
 mod system;
-mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -41,7 +40,6 @@ use reply::{Code, Reply};
 use route::Route;
 use stats::{ApiStats, Refusal};
 pub use system::System;
-pub use tls::{TlsError, acceptor};
 
 /// Everything the API answers from.
 pub struct Api {
@@ -76,6 +74,8 @@ pub struct Ask<'a> {
     pub port: Port,
     /// Who asks.
     pub peer: SocketAddr,
+    /// By HTTPS.
+    pub secure: bool,
     /// The method.
     pub method: &'a Method,
     /// The path as sent.

@@ -4,7 +4,7 @@ use hyper::Method;
 
 use super::reply::Reply;
 use super::{Port, Request};
-use crate::config::{Config, ListenAddr};
+use crate::config::Config;
 use crate::page::{self, Home};
 
 /// What a path gives of the pages, if it is one's. On the shared port a shard has answered before.
@@ -19,9 +19,8 @@ pub(super) fn find(config: &Config, path: &str, request: &Request<'_>) -> Option
         return None;
     }
     if page::home(path) == Some(Home::Http) {
-        let port = config.http_server.listen.first().map(ListenAddr::port);
-        let port = port.filter(|_| config.http_server.enabled)?;
-        let to = page::elsewhere(request.header("host")?, port, path, request.ask.query);
+        let origin = config.http_origin(request.ask.secure)?;
+        let to = page::elsewhere(origin, request.header("host")?, path, request.ask.query);
         return Some(Reply::redirect(302, &to));
     }
     let Some(asset) = asset else {
@@ -61,6 +60,7 @@ mod tests {
         let ask = Ask {
             port,
             peer: ([127, 0, 0, 1], 1).into(),
+            secure: false,
             method: &Method::GET,
             path,
             query: "a=b",

@@ -18,14 +18,15 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Sleep;
-use tokio_rustls::TlsAcceptor;
 
 use super::reply::{Reply, ReplyBody};
 use super::stats::{ApiStats, Refusal};
 use super::{Api, Ask, NoAnswer, Port};
+use crate::control::tls::Identity;
 use crate::fault::Fault;
 use crate::hub::Reason;
 use crate::limits;
+use crate::shard::Guest;
 
 /// Connections of all ports of the API, by address.
 #[derive(Debug)]
@@ -86,20 +87,14 @@ impl Drop for Place {
 }
 
 /// One port of the API.
+#[derive(Debug)]
 pub struct Door {
     /// What is served there.
     pub port: Port,
     /// Bound already.
     pub listener: std::net::TcpListener,
     /// For HTTPS.
-    pub tls: Option<TlsAcceptor>,
-}
-
-impl std::fmt::Debug for Door {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (port, tls) = (self.port, self.tls.is_some());
-        f.debug_struct("Door").field("port", &port).field("tls", &tls).finish_non_exhaustive()
-    }
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// Serves the API at a door. Ends with the control thread.
@@ -138,11 +133,11 @@ pub async fn serve(door: Door, api: Arc<Api>, guests: Arc<Guests>) {
             let _place = place;
             let _ = stream.set_nodelay(true);
             match tls {
-                None => converse(Patient::new(stream), peer, port, &api).await,
+                None => converse(Patient::new(stream), (peer, false), port, &api).await,
                 Some(tls) => {
-                    let handshake = tls.accept(Patient::new(stream));
+                    let handshake = tls.acceptor().accept(Patient::new(stream));
                     match tokio::time::timeout(HANDSHAKE, handshake).await {
-                        Ok(Ok(stream)) => converse(stream, peer, port, &api).await,
+                        Ok(Ok(stream)) => converse(stream, (peer, true), port, &api).await,
                         Ok(Err(why)) => {
                             api.stats.refuse(Refusal::Tls);
                             tracing::debug!(%peer, "TLS of the HTTP API: {why}");
@@ -159,19 +154,16 @@ pub async fn serve(door: Door, api: Arc<Api>, guests: Arc<Guests>) {
 }
 
 /// Goes on with a connection that a shard has begun to read.
-pub async fn take_over(
-    stream: std::net::TcpStream,
-    peer: SocketAddr,
-    read: Bytes,
-    api: Arc<Api>,
-    guests: Arc<Guests>,
-) {
+pub async fn take_over(guest: Guest, api: Arc<Api>, guests: Arc<Guests>) {
+    // The front hears of the end when the passage is dropped.
+    let Guest { socket, peer, read, passage } = guest;
+    let stream = std::net::TcpStream::from(socket);
     let Some(_place) = guests.admit(peer.ip().to_canonical()) else { return };
     let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
     match stream {
         Ok(stream) => {
             let stream = Patient { read, ..Patient::new(stream) };
-            converse(stream, peer, Port::Shared, &api).await;
+            converse(stream, (peer, passage.is_some()), Port::Shared, &api).await;
         }
         Err(why) => tracing::warn!(reason = Fault::SystemFailed.name(), %peer,
             "a connection cannot be taken over: {why}"),
@@ -180,11 +172,11 @@ pub async fn take_over(
 
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    peer: SocketAddr,
+    (peer, secure): (SocketAddr, bool),
     port: Port,
     api: &Arc<Api>,
 ) {
-    let service = service_fn(|request| answer(request, peer, port, api));
+    let service = service_fn(|request| answer(request, (peer, secure), port, api));
     let result = http1::Builder::new()
         // What comes next on a port that is shared may be for the streams: a client asks again.
         .keep_alive(port != Port::Shared)
@@ -204,7 +196,7 @@ async fn converse(
 
 async fn answer(
     request: hyper::Request<Incoming>,
-    peer: SocketAddr,
+    (peer, secure): (SocketAddr, bool),
     port: Port,
     api: &Api,
 ) -> Result<Response<ReplyBody>, NoAnswer> {
@@ -218,6 +210,7 @@ async fn answer(
             let ask = Ask {
                 port,
                 peer,
+                secure,
                 method: request.method(),
                 path: uri.path(),
                 query: uri.query().unwrap_or_default(),
