@@ -76,6 +76,8 @@ pub enum Invocation {
     Signature,
     /// Print what an error means; all of them without a name.
     Explain(Option<String>),
+    /// Make recordings whole whose writing was cut off.
+    Recover(Vec<PathBuf>),
     /// Show what a running server does.
     Top(TopOptions),
 }
@@ -144,6 +146,7 @@ fn parse_from<T: Into<std::ffi::OsString> + Clone>(
         }
         Some(Sub::Import { file }) => return Ok(Invocation::Import(file)),
         Some(Sub::Explain { name }) => return Ok(Invocation::Explain(name)),
+        Some(Sub::Recover { files }) => return Ok(Invocation::Recover(files)),
         Some(Sub::Top { options }) => return Ok(Invocation::Top(options)),
         Some(Sub::Config { reference, json, common: more }) => {
             common.extend(more);
@@ -239,6 +242,16 @@ enum Sub {
     Import {
         /// The file, for example /usr/local/srs/conf/srs.conf
         file: PathBuf,
+    },
+    /// Make recordings whole whose writing was cut off (FILE.tmp)
+    ///
+    /// What is no whole frame at the end is cut off; duration and index of FLV and the index of MP4
+    /// are made from what is there. FILE.tmp is called FILE then. Not for files that a running
+    /// server writes.
+    Recover {
+        /// The files
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
     },
     /// Print what an error means and what to do about it
     Explain {

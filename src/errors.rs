@@ -224,6 +224,25 @@ const REMEDIES: &[(&str, Option<u16>, &str)] = &[
     ("hook_accepted", None, "Check the hook's server; clients are let in without it meanwhile."),
     ("hook_retried", None, "Check the hook's server; nothing is lost while this server lives."),
     ("hook_end_refused", None, "Let the hook's server answer 0 about ends; they have happened."),
+    (
+        "record_disk_full",
+        None,
+        "Make room, or set `dvr.keep_hours` or `dvr.keep_bytes`; the recording goes on by itself.",
+    ),
+    (
+        "record_disk_failed",
+        None,
+        "The line holds what the system said; the recording goes on by itself when the disk does.",
+    ),
+    ("record_skipped", None, "The disk is too slow for what is recorded: use a faster one."),
+    (
+        "record_refused",
+        None,
+        "`dvr.dvr_path` names a format that cannot hold the stream's codecs, or that the plan does \
+         not know: use .mp4 or .flv.",
+    ),
+    ("record_removed", None, "Nothing: `dvr.keep_hours` and `dvr.keep_bytes` want it."),
+    ("hook_given_up", None, "Check the hook's server; tell it by hand what it has missed."),
     ("vhost_limit", None, "Raise `limits.players` or `limits.publishers` of the vhost."),
     ("stream_players_limit", None, "Raise `limits.players_per_stream` of the vhost."),
     ("bandwidth_limit", None, "Raise `limits.kbps` of the vhost, or add a server."),

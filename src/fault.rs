@@ -92,6 +92,9 @@ faults! {
     /// Hooks about ends were not delivered when the server stopped.
     HooksUndelivered = "hooks_undelivered", None,
         "Tell the hook's server by hand who is gone, and see why it did not answer.";
+    /// Recordings were not closed when the server stopped.
+    RecordingsUnfinished = "recordings_unfinished", None,
+        "See what the disk does; `ringcast recover` makes the files that end in .tmp whole.";
     /// The server has so much to do that it leaves out what can wait, or lets nobody in.
     LoadHigh = "load_high", None,
         "Add cores (`shards`) or a server; `circuit_breaker` says from which load on.";

@@ -183,6 +183,9 @@ pub const HOOK_RETRY_MS: u64 = 1_000;
 /// Longest such pause, ms.
 pub const HOOK_RETRY_MS_MAX: u64 = 60_000;
 
+/// Times that a hook about something that has happened (on_dvr) is told before it is given up.
+pub const HOOK_ANNOUNCE_TRIES: u32 = 6;
+
 /// Time for the hooks about ends that are left when the server stops, ms; then they are given up.
 pub const HOOK_FLUSH_MS: u64 = 3_000;
 
@@ -197,6 +200,71 @@ pub const PROGRAM_RESTART_MS: u64 = 3_000;
 
 /// Time for a program to end when it is told to, ms; then it is killed.
 pub const PROGRAM_STOP_MS: u64 = 2_000;
+
+/// Bytes on their way to disks, over all files; who wants to write more waits.
+pub const DISK_BYTES_WAITING_MAX: usize = 64 << 20;
+
+/// Longest such wait, and longest time for opening, naming or removing a file, ms; then the disk is
+/// taken for slow and the work is tried again later.
+pub const DISK_WAIT_MS: u64 = 10_000;
+
+/// A call that takes longer than this is counted as slow, ms.
+pub const DISK_SLOW_MS: u64 = 1_000;
+
+/// Threads that open, name and remove files at a time; more work waits for them.
+pub const DISK_HELPERS_MAX: usize = 8;
+
+/// Bytes of a path below its root; a longer one is refused.
+pub const DISK_PATH_BYTES_MAX: usize = 2_048;
+
+/// Keyframes that the index of one FLV recording names; with more it is thinned out.
+pub const RECORD_INDEX_MAX: usize = 4_096;
+
+/// Samples of one MP4 recording, about 14 hours of pictures and sound; then another file is begun.
+pub const RECORD_MP4_SAMPLES_MAX: usize = 4_000_000;
+
+/// Recordings at a time; streams beyond are not recorded until others have ended.
+pub const RECORDINGS_MAX: usize = 10_000;
+
+/// Time between two looks at what is to be recorded, ms.
+pub const RECORD_LOOK_MS: u64 = 100;
+
+/// Most bytes that a recording writes at once.
+pub const RECORD_WRITE_BYTES: usize = 1 << 20;
+
+/// How far a recording may fall behind its stream, in stream time, ms; then it goes on at the
+/// newest keyframe, and what is missing is counted.
+pub const RECORD_LAG_MS_MAX: i64 = 30_000;
+
+/// The same in bytes that nobody else needs any more, as a part of media memory: one recording.
+pub const RECORD_BACKLOG_PART: u64 = 16;
+
+/// The same for all recordings together.
+pub const RECORD_BACKLOGS_PART: u64 = 4;
+
+/// How much of a file's beginning is looked at to find its earliest time, in stream time, ms.
+pub const RECORD_BEGIN_MS: i64 = 500;
+
+/// Files of one recording that are being closed at a time; with more, writing waits.
+pub const RECORD_CLOSING_MAX: usize = 8;
+
+/// Pause before a disk that failed is tried again, ms; it doubles up to the next number.
+pub const RECORD_RETRY_MS: u64 = 1_000;
+
+/// Longest such pause, ms.
+pub const RECORD_RETRY_MS_MAX: u64 = 10_000;
+
+/// Time for recordings to be closed when the server stops, ms.
+pub const RECORD_STOP_MS: u64 = 8_000;
+
+/// Time between two looks for recordings that are to be removed, ms.
+pub const RECORD_RETENTION_MS: u64 = 30_000;
+
+/// Largest `keep_bytes` of recordings, bytes.
+pub const RECORD_KEEP_BYTES_MAX: u64 = 1 << 50;
+
+/// Files and folders that one such look may see; what is beyond is left alone.
+pub const RECORD_RETENTION_FILES_MAX: usize = 1_000_000;
 
 /// Most time from a client's request to the decision about it, ms. It is closed then.
 pub const ADMISSION_MS_MAX: u64 = 600_000;

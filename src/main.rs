@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use mimalloc::MiMalloc;
 use ringcast::cli::{self, Command, ConfigForm, Invocation};
 use ringcast::config::{self, Current, Loaded, Sources};
+use ringcast::control::recorder::recover;
 use ringcast::control::serve::Handle;
 use ringcast::control::{self, demo, listen::Listeners};
 use ringcast::daemon::{self, Detached};
@@ -44,8 +46,26 @@ fn main() -> ExitCode {
             }
             found => print(&found.iter().map(errors::explain).collect::<String>()),
         },
+        Invocation::Recover(files) => recover_all(&files),
         Invocation::Signature => print(&format!("ringcast/{}\n", version::VERSION)),
     }
+}
+
+fn recover_all(files: &[PathBuf]) -> ExitCode {
+    let mut code = cli::EXIT_OK;
+    for file in files {
+        match recover::recover(file) {
+            Ok(done) => {
+                let name = done.path.display();
+                println!("{name}: whole, {} bytes; {} bytes were cut off", done.len, done.cut);
+            }
+            Err(why) => {
+                eprintln!("ringcast: {}: {why}", file.display());
+                code = cli::EXIT_FAILURE;
+            }
+        }
+    }
+    ExitCode::from(code)
 }
 
 fn with_configuration(command: Command, sources: Sources) -> ExitCode {

@@ -1,6 +1,7 @@
 //! Rules across settings: what each row cannot see alone.
 
-use super::{Config, ConfigError, ListenAddr, LogTank, Vhost};
+use super::settings::Dvr;
+use super::{Config, ConfigError, DvrPlan, ListenAddr, LogTank, Vhost};
 use crate::limits::JWT_SECRET_BYTES_MIN;
 
 /// Largest chunk size that old clients are known to cope with, in bytes.
@@ -87,10 +88,54 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
             )));
         }
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.dvr.enabled) {
+        recordings(name, &vhost.dvr, warnings, errors);
+    }
     let large = config.all_vhosts().map(|(_, vhost)| vhost.chunk_size).max().unwrap_or(0);
     if large > CHUNK_SIZE_USUAL {
         warnings.push(format!(
             "vhost.chunk_size {large} is more than {CHUNK_SIZE_USUAL}; some players fail on that"
+        ));
+    }
+}
+
+/// What cannot be recorded so.
+fn recordings(name: &str, dvr: &Dvr, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
+    const KNOWN: [&str; 11] =
+        ["vhost", "app", "stream", "timestamp", "2006", "01", "02", "15", "04", "05", "999"];
+    let mut error = |line: String| errors.push(ConfigError::Together(line));
+    let path = &dvr.dvr_path;
+    let words = path.split('[').skip(1).map(|rest| rest.split(']').next().unwrap_or_default());
+    let words: Vec<&str> = words.collect();
+    if let Some(word) = words.iter().find(|word| !KNOWN.contains(word)) {
+        error(format!("dvr.dvr_path of vhost {name} has [{word}], which stands for nothing"));
+    }
+    let variable = path.find('[').map_or("", |at| &path[at..]);
+    if variable.split('/').any(|part| part == "..") {
+        error(format!("dvr.dvr_path of vhost {name} has .. behind a variable"));
+    }
+    let has_end = [".flv", ".mp4", ".ts"].iter().any(|end| path.ends_with(end));
+    let dated = ["2006", "01", "02"].iter().all(|word| words.contains(word));
+    let timed = !has_end || words.contains(&"timestamp") || dated;
+    if dvr.dvr_plan == DvrPlan::Append && path.ends_with(".mp4") {
+        error(format!(
+            "dvr.dvr_plan of vhost {name} is \"append\", but nothing can be added to an MP4 file; \
+             let dvr.dvr_path end in .flv or .ts"
+        ));
+    }
+    if (dvr.keep_hours > 0 || dvr.keep_bytes > 0) && !timed {
+        error(format!(
+            "dvr.keep_hours and dvr.keep_bytes of vhost {name} need a dvr.dvr_path with \
+             [timestamp] or a date in it, by which recordings are told from other files"
+        ));
+    }
+    if dvr.dvr_plan == DvrPlan::Segment && dvr.dvr_duration < std::time::Duration::from_secs(1) {
+        error(format!("dvr.dvr_duration of vhost {name} must be at least a second"));
+    }
+    if dvr.dvr_plan == DvrPlan::Append && timed {
+        warnings.push(format!(
+            "dvr.dvr_plan of vhost {name} is \"append\", but dvr.dvr_path has a time in it, so \
+             every publish begins a file of its own"
         ));
     }
 }
@@ -122,6 +167,7 @@ fn admission(path: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut
         ("on_unpublish", &hooks.on_unpublish),
         ("on_play", &hooks.on_play),
         ("on_stop", &hooks.on_stop),
+        ("on_dvr", &hooks.on_dvr),
     ] {
         if let Some(why) = urls.iter().find_map(|url| url_error(url)) {
             error(format!("{path}.http_hooks.{name} {why}"));
@@ -265,6 +311,24 @@ mod tests {
         assert_eq!(with(&good).unwrap().len(), 0);
         let urls = "vhost.http_hooks.on_play=http://127.0.0.1/a https://b.com:8443/c?d";
         assert_eq!(with(&[urls]).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn recordings_are_checked() {
+        let dvr = |more: &[&str]| {
+            with(&[&["vhost.dvr.enabled=true"], more].concat()).map(|warnings| warnings.len())
+        };
+        assert_eq!(dvr(&[]), Ok(0));
+        assert!(dvr(&["vhost.dvr.dvr_path=./x/[steam].flv"]).unwrap_err().contains("[steam]"));
+        assert!(dvr(&["vhost.dvr.dvr_path=./[app]/../[stream].flv"]).unwrap_err().contains(".."));
+        let append = "vhost.dvr.dvr_plan=append";
+        assert!(dvr(&[append, "vhost.dvr.dvr_path=./[stream].mp4"]).unwrap_err().contains("MP4"));
+        assert_eq!(dvr(&[append, "vhost.dvr.dvr_path=./[stream].ts"]), Ok(0));
+        assert_eq!(dvr(&[append]), Ok(1));
+        let keep = "vhost.dvr.keep_hours=1";
+        assert!(dvr(&[keep, "vhost.dvr.dvr_path=./[stream].flv"]).unwrap_err().contains("need a"));
+        assert_eq!(dvr(&[keep, "vhost.dvr.dvr_path=./rec"]), Ok(0));
+        assert_eq!(dvr(&[keep, "vhost.dvr.dvr_path=./[2006]-[01]-[02].ts"]), Ok(0));
     }
 
     #[test]

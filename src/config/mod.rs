@@ -34,11 +34,13 @@ pub use machine::{Memory, fit_connections, fit_tls_connections, raise_open_files
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Exec, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps,
+    CircuitBreaker, Config, Dvr, Exec, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps,
     HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play, Publish,
     Refer, SECTIONS, Security, Stats, Token, Vhost,
 };
-pub use types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
+pub use types::{
+    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,
+};
 pub use vhosts::{DEFAULT_VHOST, Vhosts};
 
 impl Config {
@@ -114,6 +116,16 @@ impl Vhost {
                 MergedWrite { adaptive: false, window, messages: self.play.mw_msgs }
             }
         }
+    }
+}
+
+impl Dvr {
+    /// True when streams of this app and name are to be recorded.
+    pub fn records(&self, app: &str, stream: &str) -> bool {
+        let applies = |rule: &String| {
+            rule == "all" || rule.rsplit_once('/').is_some_and(|rule| rule == (app, stream))
+        };
+        self.enabled && self.dvr_apply.iter().any(applies)
     }
 }
 

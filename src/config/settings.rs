@@ -14,7 +14,9 @@ use std::time::Duration;
 use super::access::AddressRules;
 use super::command::CommandLines;
 use super::row::{Kind, TimeUnit, settings};
-use super::types::{ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter};
+use super::types::{
+    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,
+};
 use super::vhosts::Vhosts;
 use crate::limits;
 
@@ -346,6 +348,8 @@ settings! {
         publish: Publish,
         /// Live streams over HTTP.
         http_remux: HttpRemux,
+        /// Recordings.
+        dvr: Dvr,
         /// Callbacks to an HTTP server.
         http_hooks: HttpHooks,
         /// Who may do what from which address.
@@ -490,6 +494,57 @@ settings! {
             ["SRS_VHOST_HTTP_REMUX_DROP_IF_NOT_MATCH"], Live;
     }
 
+    /// Recordings. What is being written has the name `FILE.tmp`; `ringcast recover` makes whole
+    /// what a crash has left so. A publisher that comes back within `publish.hold` goes on in the
+    /// same file. A disk that is full or fails costs the recording what cannot be written, and
+    /// nobody else anything; it goes on by itself.
+    Dvr at [vhost.dvr] {
+        ---
+        /// Record.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_VHOST_DVR_ENABLED"], Live;
+        ---
+        /// Which streams: "all", or a list of app/stream.
+        dvr_apply: Vec<String> = r#"["all"]"#, Kind::Words, ["RINGCAST_VHOST_DVR_DVR_APPLY"], Live;
+        ---
+        /// "session" is a file for each publish, "segment" one for every `dvr_duration`, "append"
+        /// one file per stream (.flv and .ts) to which each publish is added.
+        dvr_plan: DvrPlan = r#""session""#, Kind::Choice(DvrPlan::ALL),
+            ["SRS_VHOST_DVR_DVR_PLAN"], Live;
+        ---
+        /// The files; the end is the format: .flv, .mp4 or .ts. A path without such an end is a
+        /// folder for [stream].[timestamp].flv. [vhost] [app] [stream], [timestamp] (ms since 1970)
+        /// and [2006] [01] [02] [15] [04] [05] [999] (date and time, UTC) are filled in. Nothing is
+        /// written outside of the folder in front of the first of them. A file that is there is
+        /// never overwritten: the next one gets a number.
+        dvr_path: String = r#""./objs/nginx/html/[app]/[stream].[timestamp].flv""#, Kind::Text,
+            ["SRS_VHOST_DVR_DVR_PATH"], Live;
+        ---
+        /// Length of the files of the plan "segment".
+        dvr_duration: Duration = "30", SECONDS, ["SRS_VHOST_DVR_DVR_DURATION"], Live;
+        ---
+        /// Begin files of the plan "segment" at keyframes only.
+        dvr_wait_keyframe: bool = "true", PREFER_TRUE,
+            ["SRS_VHOST_DVR_DVR_WAIT_KEYFRAME"], Live;
+        ---
+        /// Time in FLV and MP4 files: "full" and "zero" begin each file at 0, "off" has the
+        /// stream's own time. MPEG-TS always has the latter.
+        time_jitter: TimeJitter = r#""full""#, Kind::Choice(TimeJitter::ALL),
+            ["SRS_VHOST_DVR_TIME_JITTER"], Live;
+        ---
+        /// MP4 files stay fragmented, instead of getting one index at their end.
+        fragmented: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_DVR_FRAGMENTED"], Live;
+        ---
+        /// Recordings that are older than this are removed; 0 means never. It and `keep_bytes` go
+        /// by
+        /// `dvr_path`, which has to have [timestamp] or a date in it; other files are left alone.
+        keep_hours: u32 = "0", int(0, 24 * 36_500, "hours"),
+            ["RINGCAST_VHOST_DVR_KEEP_HOURS"], Live;
+        ---
+        /// When the recordings take more than this, the oldest are removed; 0 means no limit.
+        keep_bytes: u64 = "0", bytes(0, limits::RECORD_KEEP_BYTES_MAX, None),
+            ["RINGCAST_VHOST_DVR_KEEP_BYTES"], Live;
+    }
+
     /// Callbacks to an HTTP server, as in SRS: JSON by POST. A client is let in when the answer has
     /// status 200 or 201 and its body is `0` or a JSON object with `"code":0`. While the answer is
     /// awaited nothing of the stream is delivered. on_close, on_unpublish and on_stop are repeated
@@ -518,6 +573,9 @@ settings! {
         ---
         /// URLs that are told when it has ended.
         on_stop: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_STOP"], Live;
+        ---
+        /// URLs that are told when a recording is finished.
+        on_dvr: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_DVR"], Live;
         ---
         /// Longest time for one call, from connecting to the end of the answer.
         timeout: Duration = "30", SECONDS, ["RINGCAST_VHOST_HTTP_HOOKS_TIMEOUT"], Live;

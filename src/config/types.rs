@@ -154,6 +154,18 @@ words! {
 }
 
 words! {
+    /// How a stream's recording is cut into files.
+    DvrPlan {
+        /// A file for each publish.
+        Session = "session",
+        /// A file for every so many seconds.
+        Segment = "segment",
+        /// One file per stream, to which each publish is added.
+        Append = "append",
+    }
+}
+
+words! {
     /// Where log lines go.
     LogTank {
         /// Standard error.

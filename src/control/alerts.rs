@@ -33,6 +33,8 @@ pub enum AlertKind {
     Timestamps,
     /// Messages had to be dropped.
     Dropped,
+    /// It is not recorded although it should be, or its recording has a gap.
+    Recording,
 }
 
 impl AlertKind {
@@ -46,6 +48,7 @@ impl AlertKind {
             AlertKind::AvSkew => "av_skew",
             AlertKind::Timestamps => "timestamps",
             AlertKind::Dropped => "dropped",
+            AlertKind::Recording => "recording",
         }
     }
 }
@@ -74,7 +77,7 @@ struct Watched {
     vhost: String,
     alerts: BTreeMap<AlertKind, Alert>,
     /// Counts at the last look: B-frames, backward timestamps and jumps, drops.
-    before: [u64; 3],
+    before: [u64; 4],
     seen: bool,
 }
 
@@ -186,23 +189,24 @@ impl Watched {
     }
 }
 
-fn counts(stream: &Stream) -> [u64; 3] {
+fn counts(stream: &Stream) -> [u64; 4] {
     let health = &stream.stats.health;
     let dropped = stream.stats.dropped.counts().map(|(_, count)| count).sum();
     let backward = health.backward.load(Relaxed) + health.jumps.load(Relaxed);
-    [health.reordered.load(Relaxed), backward, dropped]
+    let gaps = stream.recording().map_or(0, |recording| recording.gaps.load(Relaxed));
+    [health.reordered.load(Relaxed), backward, dropped, gaps]
 }
 
 fn conditions(
     stream: &Stream,
     sampler: &Sampler,
-    before: &mut [u64; 3],
+    before: &mut [u64; 4],
     now_ms: i64,
 ) -> BTreeMap<AlertKind, String> {
     let mut found = BTreeMap::new();
     let health = &stream.stats.health;
     let now = counts(stream);
-    let new: [u64; 3] = std::array::from_fn(|i| now[i].saturating_sub(before[i]));
+    let new: [u64; 4] = std::array::from_fn(|i| now[i].saturating_sub(before[i]));
     *before = now;
     if new[0] > 0 {
         found.insert(AlertKind::BFrames, format!("{} pictures out of order", new[0]));
@@ -212,6 +216,17 @@ fn conditions(
     }
     if new[2] > 0 {
         found.insert(AlertKind::Dropped, format!("{} messages dropped", new[2]));
+    }
+    if let Some(recording) = stream.recording() {
+        let state = recording.state();
+        if state.is_failure() {
+            let why = recording.detail();
+            found.insert(AlertKind::Recording, format!("{}: {why}", state.name()));
+        } else if new[3] > 0 {
+            let lost_ms = recording.lost_ms.load(Relaxed);
+            let text = format!("{} gaps, {lost_ms} ms are missing in all", new[3]);
+            found.insert(AlertKind::Recording, text);
+        }
     }
     let video_ms = health.video_ms.load(Relaxed);
     let open_gop = video_ms - health.keyframe_ms.load(Relaxed);
@@ -298,7 +313,7 @@ mod tests {
         let stream = registry.open(&name).unwrap();
         let sampler = Sampler::new();
         let found = |now_ms| -> Vec<AlertKind> {
-            conditions(&stream, &sampler, &mut [0; 3], now_ms).into_keys().collect()
+            conditions(&stream, &sampler, &mut [0; 4], now_ms).into_keys().collect()
         };
         let health = &stream.stats.health;
         stream.stats.keyframes.store(1, Relaxed);

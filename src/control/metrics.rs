@@ -1,6 +1,7 @@
 //! `/metrics`: SRS's metrics by their names, and ours as `ringcast_*`, in Prometheus' text format.
 
 use std::fmt::{Display, Write as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::alerts::Alerts;
@@ -9,8 +10,9 @@ use super::api::{Api, System};
 use super::front::Front;
 use super::hooks::stats::{BUCKETS_MS, HookStats};
 use super::serve::Handle;
-use crate::hub::{Counters, Reason};
+use crate::hub::{Counters, Reason, RecordingState};
 use crate::limits;
+use crate::remux::Stream;
 use crate::version;
 
 /// All metrics, as text.
@@ -121,6 +123,7 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
         out.value(&format!("{name}_count"), &labels, sum);
     }
     hooks(out, &handle.hook_stats);
+    disks(out, handle);
     let arena = handle.arena.stats();
     let help = "Media memory that may be used, bytes.";
     out.gauge("ringcast_media_memory_limit_bytes", help, arena.limit);
@@ -136,6 +139,34 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     out.family(name, "gauge", "Streams with an alert now, by alert.");
     for (alert, count) in alerts.counts() {
         out.value(name, &[("alert", alert.to_owned())], count);
+    }
+}
+
+/// What is recorded, and what disks do.
+fn disks(out: &mut Text, handle: &Handle) {
+    let name = "ringcast_recordings";
+    out.family(name, "gauge", "Streams that are to be recorded, by what becomes of it.");
+    let recorded = |stream: &Stream| stream.recording().is_some();
+    let streams = handle.streams.page(0, limits::RECORDINGS_MAX, recorded);
+    for state in RecordingState::ALL {
+        let is_so = |stream: &&Arc<Stream>| stream.recording().is_some_and(|r| r.state() == state);
+        let count = streams.iter().filter(is_so).count();
+        out.value(name, &[("state", state.name().to_owned())], count);
+    }
+    let stats = &handle.disk_stats;
+    let waiting = stats.waiting_bytes.load(Relaxed);
+    out.gauge("ringcast_disk_waiting_bytes", "Bytes on their way to disks.", waiting);
+    let limit = limits::DISK_BYTES_WAITING_MAX;
+    out.gauge("ringcast_disk_waiting_limit_bytes", "Bytes that may be on their way.", limit);
+    let counters: [(&str, &str, &AtomicU64); 5] = [
+        ("ringcast_disk_written_bytes_total", "Bytes written.", &stats.written_bytes),
+        ("ringcast_disk_files_total", "Files finished.", &stats.files),
+        ("ringcast_disk_full_total", "Calls that found a disk full.", &stats.full),
+        ("ringcast_disk_failed_total", "Calls that failed otherwise.", &stats.failed),
+        ("ringcast_disk_slow_total", "Calls that took longer than a second.", &stats.slow),
+    ];
+    for (name, help, value) in counters {
+        out.counter(name, help, value.load(Relaxed));
     }
 }
 

@@ -262,7 +262,7 @@ struct Values<'c> {
     time: [String; 8],
 }
 
-const TIME: [&str; 8] = ["2006", "01", "02", "15", "04", "05", "999", "timestamp"];
+pub(super) const TIME: [&str; 8] = ["2006", "01", "02", "15", "04", "05", "999", "timestamp"];
 
 impl<'c> Values<'c> {
     fn new(config: &Config, client: &'c Client) -> Values<'c> {
@@ -302,7 +302,7 @@ fn wall_ms() -> i64 {
 }
 
 /// Year, month, day, hour, minute, second, millisecond, milliseconds since the epoch; UTC.
-fn time_of(wall_ms: i64) -> [String; 8] {
+pub(super) fn time_of(wall_ms: i64) -> [String; 8] {
     let (days, ms) = (wall_ms.div_euclid(86_400_000), wall_ms.rem_euclid(86_400_000));
     let (year, month, day) = date(days);
     [

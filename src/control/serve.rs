@@ -27,6 +27,7 @@ use super::api::Api;
 use super::api::server::{self, Guests};
 use super::api::stats::Refusal;
 use super::client::HttpClient;
+use super::disk::{Disk, DiskStats};
 use super::front::Front;
 use super::hooks::stats::HookStats;
 use super::hooks::{self, Hooks};
@@ -34,6 +35,7 @@ use super::listen::Listeners;
 use super::load::{self, Load};
 use super::programs::Programs;
 use super::pulse::{FileWatch, Pulse};
+use super::recorder::{self, Recorder, Wishes};
 use super::reload::Reloader;
 use super::signals::Signals;
 use super::summary::Summary;
@@ -122,6 +124,10 @@ pub struct Handle {
     pub own: Arc<Counters>,
     /// How long hooks take.
     pub hook_stats: Arc<HookStats>,
+    /// What is known of disks.
+    pub disk_stats: Arc<DiskStats>,
+    /// What operators want recorded.
+    pub record_wishes: Arc<Wishes>,
     /// The configuration in force.
     pub config: Arc<Current>,
     /// What ends TLS for HTTP streaming.
@@ -177,6 +183,8 @@ pub fn serve(
         admission: Arc::default(),
         own: Arc::default(),
         hook_stats: Arc::default(),
+        disk_stats: Arc::default(),
+        record_wishes: Arc::default(),
         config: current.clone(),
         front: front.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone(), identities),
@@ -260,6 +268,8 @@ pub fn serve(
         let client = Rc::new(HttpClient::default());
         let hooks = Hooks::new(hook_parts(&handle, client.clone()));
         tokio_uring::spawn(hooks.clone().run());
+        let recorder = Recorder::new(recorder_parts(&handle, hooks.clone()));
+        tokio_uring::spawn(recorder.clone().run());
         let config = handle.config.clone();
         tokio_uring::spawn(heartbeat::run(
             move || config.load(),
@@ -274,6 +284,11 @@ pub fn serve(
         drop(stop_programs);
         // It ends by itself; a fault in it has been reported.
         let _ = programs.await;
+        let left = recorder.stop(Duration::from_millis(limits::RECORD_STOP_MS)).await;
+        if left > 0 {
+            let reason = Fault::RecordingsUnfinished.name();
+            tracing::warn!(reason, recordings = left, "recordings could not be closed in time");
+        }
         let left = hooks.flush(Duration::from_millis(limits::HOOK_FLUSH_MS)).await;
         if left > 0 {
             let reason = Fault::HooksUndelivered.name();
@@ -305,6 +320,26 @@ fn hook_parts(handle: &Handle, client: Rc<HttpClient>) -> hooks::Parts {
         counters: handle.own.clone(),
         stats: handle.hook_stats.clone(),
         client,
+    }
+}
+
+fn recorder_parts(handle: &Handle, hooks: Rc<Hooks>) -> recorder::Parts {
+    let (config, post) = (handle.config.clone(), handle.post.clone());
+    recorder::Parts {
+        config: Box::new(move || config.load()),
+        streams: handle.streams.clone(),
+        clients: handle.clients.clone(),
+        // A letter that does not fit is no loss: the recorder asks again.
+        ask_for_feed: Box::new(move |shard, id| _ = post.tell(shard, Letter::Wanted(id))),
+        counters: handle.own.clone(),
+        disk: Disk::new(handle.disk_stats.clone()),
+        hooks,
+        wishes: handle.record_wishes.clone(),
+        media_memory: handle.arena.stats().limit as u64,
+        backlog: Default::default(),
+        grumble: Default::default(),
+        telling: Arc::new(tokio::sync::Semaphore::new(limits::RECORDINGS_MAX)),
+        retention_due: Default::default(),
     }
 }
 

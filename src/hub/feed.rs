@@ -296,9 +296,15 @@ pub struct Feed {
     players: AtomicU32,
     /// Shards that follow, or `CLOSED`.
     followers: AtomicU32,
-    /// By shard: number of the first block it has not taken up yet; `u64::MAX`: it does not follow.
-    taken: [AtomicU64; limits::SHARDS_MAX as usize],
+    /// By reader: number of the first block it has not taken up yet; `u64::MAX`: it does not
+    /// follow.
+    taken: [AtomicU64; READERS],
 }
+
+/// Who says how far it has taken up a feed: shards, and the recorder.
+const READERS: usize = limits::SHARDS_MAX as usize + 1;
+/// The recorder's place among them.
+pub const RECORDER: usize = limits::SHARDS_MAX as usize;
 
 const CLOSED: u32 = u32::MAX;
 

@@ -10,6 +10,7 @@
 pub mod clients;
 pub mod feed;
 pub mod mirror;
+pub mod recording;
 pub mod registry;
 pub mod stats;
 pub mod stream;
@@ -19,6 +20,7 @@ pub use clients::{
 };
 pub use feed::{Container, Feed, FeedWriter, Flags, Format, Join, Position};
 pub use mirror::{Entrance, Held, Mirror, Next};
+pub use recording::{Recording, RecordingState};
 pub use registry::Registry;
 pub use stats::{Counters, Reason};
 pub use stream::{Busy, Stream, StreamId};

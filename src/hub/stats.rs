@@ -81,6 +81,19 @@ reasons! {
     HookEndRefused = "hook_end_refused",
     /// A program of `exec` could not be started, or ended before its stream.
     ProgramEnded = "program_ended",
+    /// A disk is full: a stream is not recorded for as long.
+    RecordDiskFull = "record_disk_full",
+    /// A disk fails or takes too long: a stream is not recorded for as long.
+    RecordDiskFailed = "record_disk_failed",
+    /// A recording fell behind its stream and went on at the newest keyframe.
+    RecordSkipped = "record_skipped",
+    /// A stream cannot be recorded as configured.
+    RecordRefused = "record_refused",
+    /// A recording was removed, because of its age or for want of room (`dvr.keep_hours`,
+    /// `dvr.keep_bytes`).
+    RecordRemoved = "record_removed",
+    /// A hook about something that has happened was given up after several tries.
+    HookGivenUp = "hook_given_up",
     /// Over `limits.players` or `limits.publishers` of the vhost.
     VhostLimit = "vhost_limit",
     /// Over `limits.players_per_stream` of the vhost.

@@ -11,6 +11,7 @@ use arc_swap::ArcSwapOption;
 
 use super::clients::Urls;
 use super::feed::{Feed, Format};
+use super::recording::Recording;
 use super::stats::Reason;
 use crate::media::name::StreamName;
 use crate::media::track::{AudioTrack, VideoTrack};
@@ -145,6 +146,7 @@ pub struct Stream<W> {
     /// RTMP chunk size, bytes; 0: not settled.
     chunk_size: AtomicU32,
     first_urls: OnceLock<Arc<Urls>>,
+    recording: ArcSwapOption<Recording>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -165,6 +167,7 @@ impl<W> Stream<W> {
             tracks: ArcSwapOption::empty(),
             chunk_size: AtomicU32::new(0),
             first_urls: OnceLock::new(),
+            recording: ArcSwapOption::empty(),
         }
     }
 
@@ -304,6 +307,16 @@ impl<W> Stream<W> {
     pub fn followers(&self) -> u64 {
         fence(SeqCst);
         self.followers.load(Acquire)
+    }
+
+    /// What is known of its recording, while there is one.
+    pub fn recording(&self) -> Option<Arc<Recording>> {
+        self.recording.load_full()
+    }
+
+    /// Begins or ends to tell of a recording; the recorder's business.
+    pub fn set_recording(&self, recording: Option<Arc<Recording>>) {
+        self.recording.store(recording);
     }
 
     /// What is in the stream, as far as it is known.

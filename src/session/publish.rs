@@ -8,7 +8,7 @@ use crate::config::Vhost;
 use crate::fault::Fault;
 use crate::hub::feed::GopLimits;
 use crate::hub::stream::Health;
-use crate::hub::{ClientKind, Counters, Reason, Urls};
+use crate::hub::{ClientKind, Counters, Reason, Urls, recording};
 use crate::media::Kind;
 use crate::proto::amf0;
 use crate::remux::{Client, HttpOptions, Live, LiveOptions, Noted, Outcome, Stream};
@@ -73,6 +73,10 @@ impl Publisher {
         };
         if vhost.http_remux.enabled {
             live.want_kept(&stream);
+        }
+        // Open from the first message on, so that the recorder has all of them.
+        if vhost.dvr.records(stream.name.app(), stream.name.stream()) {
+            stream.want(recording::format(&vhost.dvr.dvr_path));
         }
         live.note_wall_clock(env.wall_ms);
         live.open_wanted(&stream);

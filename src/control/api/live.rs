@@ -75,8 +75,27 @@ pub(super) fn stream_json(stream: &Stream, sampler: &Sampler, now_ms: i64) -> St
             video: video.map(ToString::to_string),
             audio: audio.map(ToString::to_string),
             dropped: counts(stats.dropped.counts().map(|(r, n)| (r.name(), n))),
+            dvr: dvr_json(stream, now_ms),
         },
     }
+}
+
+/// A stream's recording.
+pub(super) fn dvr_json(stream: &Stream, now_ms: i64) -> Option<Value> {
+    let recording = stream.recording()?;
+    let detail = recording.detail();
+    Some(json!({
+        "stream": id_of(stream.name.key()),
+        "url": stream.name.url(),
+        "state": recording.state().name(),
+        "file": recording.file(),
+        "since_ms": (now_ms - recording.since_ms.load(Relaxed)).max(0),
+        "bytes": recording.bytes.load(Relaxed),
+        "files": recording.files.load(Relaxed),
+        "gaps": recording.gaps.load(Relaxed),
+        "lost_ms": recording.lost_ms.load(Relaxed),
+        "detail": if detail.is_empty() { Value::Null } else { detail.into() },
+    }))
 }
 
 pub(super) fn client_json(client: &Client, sampler: &Sampler, now_ms: i64) -> ClientJson {
@@ -199,6 +218,8 @@ struct StreamDetail {
     video: Option<String>,
     audio: Option<String>,
     dropped: Map<String, Value>,
+    /// Its recording, while there is one.
+    dvr: Option<Value>,
 }
 
 #[derive(Debug, Serialize)]

@@ -245,6 +245,8 @@ impl Api {
             }
             Route::Clients(None) => self.clients(request),
             Route::Clients(Some(id)) => self.client(request, &id).await,
+            Route::Dvrs(None) => self.dvrs(),
+            Route::Dvrs(Some(id)) => self.dvr(request, &id),
             Route::Raw => srs::raw(&self.handle, request),
             Route::Clusters => srs::clusters(&self.handle, request),
             Route::TestRequests => srs::echo(request),
@@ -318,6 +320,38 @@ impl Api {
         let list: Vec<_> =
             streams.iter().map(|stream| live::stream_json(stream, &self.sampler, now_ms)).collect();
         Reply::list("streams", &list)
+    }
+
+    /// What is recorded.
+    fn dvrs(&self) -> Reply {
+        let recorded = |stream: &Stream| stream.recording().is_some();
+        let streams = self.handle.streams.page(0, limits::RECORDINGS_MAX, recorded);
+        let now_ms = super::wall_ms();
+        let list: Vec<_> =
+            streams.iter().filter_map(|stream| live::dvr_json(stream, now_ms)).collect();
+        Reply::list("dvrs", &list)
+    }
+
+    /// The recording of a stream: looked at, begun or ended. What the API wants stands over the
+    /// configuration until the stream is gone.
+    fn dvr(&self, request: &Request<'_>, id: &str) -> Reply {
+        let wanted =
+            |stream: &Stream| live::is_listed(stream) && version::id_of(stream.name.key()) == id;
+        let Some(stream) = self.handle.streams.page(0, 1, wanted).pop() else {
+            return Reply::failure(Code::StreamNotFound);
+        };
+        if request.method == Method::POST || request.method == Method::DELETE {
+            let record = request.method == Method::POST;
+            if !self.handle.record_wishes.note(&stream, record) {
+                return busy();
+            }
+            tracing::info!(stream = %stream.name, record, "the API says whether it is recorded");
+            return Reply::success(&[]);
+        }
+        match live::dvr_json(&stream, super::wall_ms()) {
+            Some(dvr) => Reply::one("dvr", &dvr),
+            None => Reply::success(&[("dvr", Value::Null)]),
+        }
     }
 
     async fn stream(&self, request: &Request<'_>, id: &str) -> Reply {

@@ -23,6 +23,8 @@ pub(super) enum Route {
     Vhosts(Option<String>),
     Streams(Option<String>),
     Clients(Option<String>),
+    /// Recordings, by the ids of their streams.
+    Dvrs(Option<String>),
     Raw,
     Clusters,
     TestRequests,
@@ -67,7 +69,7 @@ pub(super) fn find(path: &str, port: Port) -> Route {
         "meminfos" => Route::Meminfos,
         "authors" => Route::Authors,
         "features" => Route::Features,
-        "vhosts" | "streams" | "clients" => Route::Redirect(format!("{path}/")),
+        "vhosts" | "streams" | "clients" | "dvrs" => Route::Redirect(format!("{path}/")),
         "raw" => Route::Raw,
         "clusters" => Route::Clusters,
         "tests/requests" => Route::TestRequests,
@@ -84,6 +86,7 @@ pub(super) fn find(path: &str, port: Port) -> Route {
                 Some(("vhosts", rest)) => Route::Vhosts(id(rest)),
                 Some(("streams", rest)) => Route::Streams(id(rest)),
                 Some(("clients", rest)) => Route::Clients(id(rest)),
+                Some(("dvrs", rest)) => Route::Dvrs(id(rest)),
                 _ => Route::V1,
             }
         }
@@ -95,6 +98,7 @@ impl Route {
     pub(super) fn methods(&self) -> &'static [&'static Method] {
         match self {
             Route::Clients(_) | Route::Streams(Some(_)) => &[&Method::GET, &Method::DELETE],
+            Route::Dvrs(Some(_)) => &[&Method::GET, &Method::POST, &Method::DELETE],
             // SRS: whatever it is.
             Route::TestRequests | Route::TestErrors | Route::TestRedirects => {
                 &[&Method::GET, &Method::POST, &Method::PUT, &Method::DELETE, &Method::PATCH]
@@ -127,6 +131,8 @@ mod tests {
         assert_eq!(api("/api/v1/streams/vid-1"), Route::Streams(Some("vid-1".into())));
         assert_eq!(api("/api/v1/clients/a/b"), Route::Clients(Some("a/b".into())));
         assert_eq!(api("/api/v1/tests/errors"), Route::TestErrors);
+        assert_eq!(api("/api/v1/dvrs/"), Route::Dvrs(None));
+        assert_eq!(api("/api/v1/dvrs/vid-1"), Route::Dvrs(Some("vid-1".into())));
         assert_eq!(api("/metrics"), Route::Metrics);
     }
 

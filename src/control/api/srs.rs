@@ -44,6 +44,7 @@ pub(super) fn v1() -> Reply {
         "clients": "manage all clients or specified client, default query top 10 clients, with \
                     ?stream= those of a stream; DELETE closes one, or with ?ip= all of an \
                     address",
+        "dvrs": "what is recorded; POST to the id of a stream begins, DELETE ends a recording",
         "raw": "raw api, reload the configuration",
         "clusters": "origin cluster server API",
         "perf": "System performance stat",
@@ -74,7 +75,7 @@ pub(super) fn authors() -> Value {
 
 /// `/api/v1/features`: what this build can do.
 pub(super) fn features(config: &Config) -> Value {
-    let options = "--https=on --callback=on --hls=off --hds=off --dvr=off --transcode=off \
+    let options = "--https=on --callback=on --hls=off --hds=off --dvr=on --transcode=off \
                    --ingest=off --stat=on --stream-caster=off";
     json!({
         "options": options,
@@ -88,7 +89,7 @@ pub(super) fn features(config: &Config) -> Value {
             "callback": true,
             "api": config.http_api.enabled,
             "httpd": config.http_server.enabled,
-            "dvr": false,
+            "dvr": true,
             "transcode": false,
             "ingest": false,
             "stat": true,

@@ -79,16 +79,52 @@ impl Hook {
                 object.text("tcUrl", &case.tc_url);
                 object.text("stream", name);
                 object.text("param", &case.param);
-                object.stream(case, stream);
+                object.stream(&case.name, stream);
             }
             Hook::Play => {
                 object.text("stream", name);
                 object.text("tcUrl", &case.tc_url);
                 object.text("param", &case.param);
                 object.text("pageUrl", &case.page_url);
-                object.stream(case, stream);
+                object.stream(&case.name, stream);
             }
         }
+        object.finish()
+    }
+}
+
+/// Something that has happened to a stream, for hooks that are told of it.
+#[derive(Clone, Debug)]
+pub struct Happening {
+    /// Id of the publisher's session.
+    pub client_id: String,
+    /// Its address.
+    pub ip: String,
+    /// The stream.
+    pub name: StreamName,
+    /// The URL of the app, as the publisher wrote it.
+    pub tc_url: String,
+    /// Parameters of the stream, with their question mark.
+    pub param: String,
+}
+
+impl Happening {
+    /// The body of on_dvr: a file is finished.
+    pub fn dvr(&self, cwd: &str, file: &str) -> String {
+        let mut object = Object::default();
+        object.text("server_id", version::server_id());
+        object.text("service_id", version::service_id());
+        object.text("action", "on_dvr");
+        object.text("client_id", &self.client_id);
+        object.text("ip", &self.ip);
+        object.text("vhost", self.name.vhost());
+        object.text("app", self.name.app());
+        object.text("tcUrl", &self.tc_url);
+        object.text("stream", stream_part(&self.name));
+        object.text("param", &self.param);
+        object.text("cwd", cwd);
+        object.text("file", file);
+        object.stream(&self.name, Some(&version::id_of(self.name.key())));
         object.finish()
     }
 }
@@ -119,9 +155,9 @@ impl Object {
         self.field(name, &Value::from(value));
     }
 
-    fn stream(&mut self, case: &Case, id: Option<&str>) {
-        let key = case.name.key();
-        let url = match case.name.vhost() {
+    fn stream(&mut self, name: &StreamName, id: Option<&str>) {
+        let key = name.key();
+        let url = match name.vhost() {
             DEFAULT_VHOST => &key[DEFAULT_VHOST.len()..],
             _ => key,
         };

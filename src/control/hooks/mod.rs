@@ -24,7 +24,8 @@ use super::client::{Answer, Call, CallError, HttpClient};
 use crate::config::{Config, HttpHooks};
 use crate::hub::{Counters, Reason};
 use crate::limits::{
-    HOOK_ANSWER_MAX, HOOK_ASKS_IN_FLIGHT, HOOK_ENDS_IN_FLIGHT, HOOK_RETRY_MS, HOOK_RETRY_MS_MAX,
+    HOOK_ANNOUNCE_TRIES, HOOK_ANSWER_MAX, HOOK_ASKS_IN_FLIGHT, HOOK_ENDS_IN_FLIGHT, HOOK_RETRY_MS,
+    HOOK_RETRY_MS_MAX,
 };
 use crate::session::SessionId;
 use crate::session::admission::{Admission, Case, Note, Verdict};
@@ -279,22 +280,52 @@ impl Hooks {
         false
     }
 
-    async fn call(
+    /// Tells every URL of something that has happened, several times where it has to be. Ends are
+    /// in line with other ends, so that nobody waits for a beginning.
+    pub async fn announce(&self, name: &'static str, urls: &[String], json: &str, of: &HttpHooks) {
+        for url in urls {
+            let slots = self.slots_of(url);
+            let mut pause = HOOK_RETRY_MS;
+            for tries in 1..=HOOK_ANNOUNCE_TRIES {
+                let body = json.to_owned();
+                let why = match self.post(url, body, of, &slots.ends).await {
+                    Ok(answer) if body::accepts(answer.status, &answer.body) => break,
+                    Ok(answer) => unusable(&answer),
+                    Err(why) => why.to_string(),
+                };
+                let last = tries == HOOK_ANNOUNCE_TRIES;
+                let reason = if last { Reason::HookGivenUp } else { Reason::HookRetried };
+                self.parts.counters.count(reason);
+                self.grumble.say(url, |more| {
+                    tracing::warn!(
+                        reason = reason.name(),
+                        url = without_query(url),
+                        more,
+                        "{name}: {why}"
+                    );
+                });
+                if !last {
+                    tokio::time::sleep(Duration::from_millis(pause)).await;
+                    pause = (pause * 2).min(HOOK_RETRY_MS_MAX);
+                }
+            }
+        }
+    }
+
+    async fn post(
         &self,
-        hook: Hook,
         url: &str,
-        case: &Case,
+        json: String,
         hooks: &HttpHooks,
         slots: &Semaphore,
     ) -> Result<Answer, CallError> {
         let began = Instant::now();
-        let stream = version::id_of(case.name.key());
         let turn = async {
             // Nobody closes it.
             let _slot = slots.acquire().await;
             let call = Call {
                 url,
-                json: Some(hook.body(case, Some(&stream))),
+                json: Some(json),
                 timeout: hooks.timeout,
                 answer_max: HOOK_ANSWER_MAX,
                 tls_verify: hooks.tls_verify,
@@ -306,6 +337,21 @@ impl Hooks {
             Err(_) => Err(CallError::Timeout(hooks.timeout)),
         };
         self.parts.stats.note(began.elapsed(), result.is_ok());
+        result
+    }
+
+    async fn call(
+        &self,
+        hook: Hook,
+        url: &str,
+        case: &Case,
+        hooks: &HttpHooks,
+        slots: &Semaphore,
+    ) -> Result<Answer, CallError> {
+        let began = Instant::now();
+        let stream = version::id_of(case.name.key());
+        let json = hook.body(case, Some(&stream));
+        let result = self.post(url, json, hooks, slots).await;
         let (ok, ms) = (result.is_ok(), began.elapsed().as_millis() as u64);
         let url = without_query(url);
         tracing::debug!(id = %case.id, hook = hook.name(), url, ok, ms, "hook");

@@ -6,6 +6,7 @@
 //! Each fragment is one unit of one track and says its own time, so a player that has the
 //! initialisation segment may start at any fragment.
 
+pub mod file;
 mod fragment;
 mod init;
 

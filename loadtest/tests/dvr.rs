@@ -1,0 +1,563 @@
+//! Recordings: what is in the files is what was published, whatever happens to disk and server.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::hook_server::{Behaviour, HookServer};
+use common::http;
+use common::process::Process;
+use common::server::{Server, binary};
+use common::units::{self, Container, Frame, Source};
+use loadtest::client::{BlockingPlayer, Received, RtmpPublisher, flv_messages};
+use loadtest::media::Kind;
+use rustix::process::Signal;
+
+const STREAM: &str = "live/dvr";
+const H264: &[&str] = &[
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryfast",
+    "-bf",
+    "2",
+    "-g",
+    "25",
+    "-keyint_min",
+    "25",
+    "-sc_threshold",
+    "0",
+    "-b:v",
+    "300k",
+];
+const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
+
+fn source() -> Source {
+    Source::make("dvr-h264-aac", H264, AAC)
+}
+
+/// A folder for recordings, empty and gone at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let name = format!("dvr-{name}-{}", std::process::id());
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir_all(&path).expect("a folder");
+        Folder(path)
+    }
+
+    /// All files below, by name.
+    fn files(&self) -> Vec<PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self.0.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// The settings that record into it, with this end of the path and these settings more.
+    fn settings(&self, path: &str, more: &[&str]) -> Vec<String> {
+        let dvr = ["enabled=true".to_owned(), format!("dvr_path={}/{path}", self.0.display())];
+        let mut all = vec!["shards=2".to_owned(), "vhost.publish.hold=0".to_owned()];
+        all.extend(dvr.iter().map(|setting| format!("vhost.dvr.{setting}")));
+        all.extend(more.iter().map(|setting| (*setting).to_owned()));
+        all
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn start(settings: &[String]) -> Server {
+    Server::start(&settings.iter().map(String::as_str).collect::<Vec<_>>())
+}
+
+/// Publishes the source in real time.
+fn publish(server: &Server, source: &Source) {
+    let (headers, frames) = source.messages();
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    for message in &headers {
+        publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+    }
+    publisher.send_paced(&frames, 1.0).expect("send");
+    thread::sleep(Duration::from_millis(300));
+}
+
+/// Waits until there are so many files, and none that is being written.
+fn wait_for_files(folder: &Folder, count: usize) -> Vec<PathBuf> {
+    let until = Instant::now() + Duration::from_secs(15);
+    loop {
+        let files = folder.files();
+        let open = files.iter().any(|path| path.to_string_lossy().ends_with(".tmp"));
+        if files.len() >= count && !open {
+            return files;
+        }
+        assert!(Instant::now() < until, "{count} files wanted: {files:#?}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Decoding everything has to work without a word.
+fn decodes(path: &Path) {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-i"]).arg(path);
+    command.args(["-f", "null", "-"]);
+    let finished = Process::start("ffmpeg", &mut command).finish(Duration::from_secs(90));
+    assert!(finished.stderr.is_empty(), "{path:?}: decoding: {:#?}", finished.stderr);
+    finished.expect_success("decoding");
+}
+
+fn frames_of(source: &Source, path: &Path, container: Container) -> units::Frames {
+    let who = path.display().to_string();
+    units::finish(&who, units::read(source, path.to_str().expect("UTF-8"), container, false))
+}
+
+fn content(frames: &[Frame]) -> Vec<(usize, &str)> {
+    frames.iter().map(|frame| (frame.size, frame.hash.as_str())).collect()
+}
+
+/// A number that ffprobe finds in a file.
+fn probe(path: &Path, entry: &str) -> f64 {
+    let mut command = Command::new("ffprobe");
+    command.args(["-v", "error", "-show_entries", entry, "-of", "csv=p=0"]).arg(path);
+    let out = Process::start("ffprobe", &mut command).finish(Duration::from_secs(30)).stdout;
+    let first = out.first().and_then(|line| line.trim_end_matches(',').parse().ok());
+    first.unwrap_or_else(|| panic!("{entry} of {path:?}: {out:?}"))
+}
+
+/// The recording of the stream, as the API tells of it.
+fn state(server: &Server) -> serde_json::Value {
+    let list = http::get(server.api_addr(), "/api/v1/dvrs/");
+    list["dvrs"][0].clone()
+}
+
+fn wait_for_state(server: &Server, wanted: &str) -> serde_json::Value {
+    let until = Instant::now() + Duration::from_secs(20);
+    loop {
+        let now = state(server);
+        if now["state"] == wanted {
+            return now;
+        }
+        assert!(Instant::now() < until, "state {wanted} wanted: {now:#}");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Records a session and compares every frame.
+fn records(name: &str, end: &str, source: &Source, more: &[&str]) {
+    let folder = Folder::new(name);
+    let server = start(&folder.settings(&format!("[app]/[stream].[timestamp].{end}"), more));
+    publish(&server, source);
+    let files = wait_for_files(&folder, 1);
+    assert_eq!(files.len(), 1, "{files:?}");
+    let container = Container::of(end);
+    let got = frames_of(source, &files[0], container);
+    let published = units::published(source, container);
+    assert_eq!(units::assert_is_tail(name, source, &got, &published), 0, "{name}");
+    decodes(&files[0]);
+    let duration = probe(&files[0], "format=duration");
+    assert!((5.8..6.3).contains(&duration), "{name}: {duration} s");
+    if end != "ts" {
+        let begins = probe(&files[0], "format=start_time");
+        assert!((0.0..0.1).contains(&begins), "{name}: begins at {begins} s");
+    }
+    server.stop();
+}
+
+#[test]
+fn flv() {
+    records("flv", "flv", &source(), &[]);
+}
+
+#[test]
+fn ts() {
+    records("ts", "ts", &source(), &[]);
+}
+
+#[test]
+fn mp4() {
+    records("mp4", "mp4", &source(), &[]);
+}
+
+#[test]
+fn fragmented_mp4() {
+    records("fmp4", "mp4", &source(), &["vhost.dvr.fragmented=true"]);
+}
+
+#[test]
+fn h265_and_audio_alone() {
+    let x265 = "keyint=25:min-keyint=25:scenecut=0:bframes=2:open-gop=0:log-level=error";
+    let video = ["-c:v", "libx265", "-preset", "ultrafast", "-tag:v", "hvc1", "-x265-params", x265];
+    records("hevc", "mp4", &Source::make("dvr-h265-aac", &video, AAC), &[]);
+    let audio = Source::make("dvr-aac", &[], AAC);
+    for end in ["flv", "mp4", "ts"] {
+        records(&format!("audio-{end}"), end, &audio, &[]);
+    }
+}
+
+/// Files of about two seconds, each of which begins with a keyframe; together they are the stream.
+#[test]
+fn segments() {
+    let source = source();
+    for end in ["flv", "ts", "mp4"] {
+        let folder = Folder::new(&format!("segments-{end}"));
+        let more = ["vhost.dvr.dvr_plan=segment", "vhost.dvr.dvr_duration=2"];
+        let server = start(&folder.settings(&format!("[app]/[stream].[timestamp].{end}"), &more));
+        publish(&server, &source);
+        let files = wait_for_files(&folder, 3);
+        assert_eq!(files.len(), 3, "{files:?}");
+        let container = Container::of(end);
+        let (mut video, mut audio) = (Vec::new(), Vec::new());
+        for file in &files {
+            decodes(file);
+            let frames = frames_of(&source, file, container);
+            assert!((45..=55).contains(&frames.video.len()), "{file:?}: {}", frames.video.len());
+            let duration = probe(file, "format=duration");
+            assert!((1.8..2.4).contains(&duration), "{file:?}: {duration} s");
+            let mut command = Command::new("ffprobe");
+            command.args(["-v", "error", "-select_streams", "v", "-read_intervals", "%+#1"]);
+            command.args(["-show_entries", "packet=flags", "-of", "csv=p=0"]).arg(file);
+            let out = Process::start("ffprobe", &mut command).finish(Duration::from_secs(30));
+            assert!(out.stdout[0].starts_with('K'), "{file:?}: {:?}", out.stdout);
+            video.extend(frames.video);
+            audio.extend(frames.audio);
+        }
+        let published = units::published(&source, container);
+        assert_eq!(content(&video), content(&published.video), "{end}");
+        assert_eq!(content(&audio), content(&published.audio), "{end}");
+        server.stop();
+    }
+}
+
+/// The keyframes that the metadata of an FLV file names are where it says.
+#[test]
+fn flv_has_an_index() {
+    let (folder, source) = (Folder::new("index"), source());
+    let server = start(&folder.settings("[stream].[timestamp].flv", &[]));
+    publish(&server, &source);
+    let file = wait_for_files(&folder, 1).remove(0);
+    server.stop();
+    let bytes = std::fs::read(&file).expect("the file");
+    let list = |key: &[u8]| -> Vec<f64> {
+        let at = bytes.windows(key.len()).position(|window| window == key).expect("the key");
+        let rest = &bytes[at + key.len()..];
+        assert_eq!(rest[0], 0x0a, "a strict array");
+        let count = u32::from_be_bytes(rest[1..5].try_into().expect("four")) as usize;
+        let number = |n: usize| rest[5 + n * 9 + 1..5 + n * 9 + 9].try_into().expect("eight");
+        (0..count).map(|n| f64::from_be_bytes(number(n))).collect()
+    };
+    let (places, times) = (list(b"filepositions"), list(b"times"));
+    assert_eq!((places.len(), times.len()), (6, 6));
+    for (place, time) in places.iter().zip(&times) {
+        let tag = &bytes[*place as usize..];
+        let ms = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
+        assert_eq!((tag[0], tag[11]), (9, 0x17), "a keyframe");
+        assert_eq!(f64::from(ms), (time * 1000.0).round());
+    }
+    // And ffmpeg goes there.
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-ss", "3"]);
+    command.arg("-i").arg(&file).args(["-f", "null", "-"]);
+    let finished = Process::start("ffmpeg", &mut command).finish(Duration::from_secs(60));
+    assert!(finished.stderr.is_empty(), "{:?}", finished.stderr);
+}
+
+/// Two publishes are one file.
+#[test]
+fn append() {
+    let source = source();
+    for end in ["flv", "ts"] {
+        let folder = Folder::new(&format!("append-{end}"));
+        let more = ["vhost.dvr.dvr_plan=append"];
+        let server = start(&folder.settings(&format!("[app]-[stream].{end}"), &more));
+        for round in 1..=2 {
+            publish(&server, &source);
+            let until = Instant::now() + Duration::from_secs(10);
+            while !state(&server).is_null() && Instant::now() < until {
+                thread::sleep(Duration::from_millis(50));
+            }
+            assert_eq!(folder.files().len(), 1, "round {round}");
+        }
+        let file = wait_for_files(&folder, 1).remove(0);
+        assert!(file.ends_with(format!("live-dvr.{end}")));
+        server.stop();
+        let container = Container::of(end);
+        if end == "flv" {
+            decodes(&file);
+            let duration = probe(&file, "format=duration");
+            assert!((11.6..12.6).contains(&duration), "{duration} s");
+            let got = frames_of(&source, &file, container);
+            let published = units::published(&source, container);
+            let twice = [content(&published.video), content(&published.video)].concat();
+            assert_eq!(content(&got.video), twice);
+        } else {
+            assert!(std::fs::metadata(&file).expect("the file").len() % 188 == 0);
+        }
+    }
+}
+
+/// After kill -9 in the middle everything up to the last second is there, and `ringcast recover`
+/// makes the files whole.
+#[test]
+fn killed() {
+    let source = source();
+    for (end, more) in
+        [("flv", &[][..]), ("ts", &[]), ("mp4", &[]), ("mp4", &["vhost.dvr.fragmented=true"])]
+    {
+        let folder = Folder::new(&format!("killed-{end}{}", more.len()));
+        let mut server = start(&folder.settings(&format!("[stream].[timestamp].{end}"), more));
+        let (headers, frames) = source.messages();
+        let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+        for message in &headers {
+            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+        }
+        let until = frames.iter().position(|f| f.timestamp > 5_000).expect("four seconds");
+        publisher.send_paced(&frames[..until], 1.0).expect("send");
+        let pictures = frames[..until].iter().filter(|f| f.kind == Kind::Video).count();
+        server.process_mut().signal(Signal::KILL);
+        while server.process_mut().is_running() {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let file = folder.files().remove(0);
+        assert!(file.to_string_lossy().ends_with(&format!(".{end}.tmp")), "{file:?}");
+        let container = Container::of(end);
+        let published = units::published(&source, container);
+        let check = |who: &str, file: &Path| {
+            let got = frames_of(&source, file, container);
+            let least = pictures - 25;
+            assert!(got.video.len() >= least, "{who}: {} of {pictures}", got.video.len());
+            let wanted = &published.video[..got.video.len()];
+            assert_eq!(content(&got.video), content(wanted), "{who}");
+            assert_eq!(content(&got.audio), content(&published.audio[..got.audio.len()]), "{who}");
+        };
+        // As it is.
+        check(&format!("{end}, killed"), &file);
+        // Made whole, also with a part of a frame at its end.
+        let len = std::fs::metadata(&file).expect("the file").len();
+        let open = std::fs::OpenOptions::new().write(true).open(&file).expect("the file");
+        open.set_len(len - 7).expect("cut");
+        let mut command = Command::new(binary());
+        command.arg("recover").arg(&file);
+        let done = Process::start("recover", &mut command).finish(Duration::from_secs(20));
+        let done = done.expect_success("recover");
+        assert!(done.stdout[0].contains("were cut off"), "{:?}", done.stdout);
+        let whole = folder.files().remove(0);
+        assert_eq!(whole, file.with_extension(""), "{:?}", done.stdout);
+        check(&format!("{end}, recovered"), &whole);
+        decodes(&whole);
+        let duration = probe(&whole, "format=duration");
+        assert!((3.0..4.5).contains(&duration), "{end}: {duration} s");
+    }
+}
+
+/// A disk that is full costs players nothing, is told, and is used again when there is room.
+#[test]
+fn disk_full() {
+    let (folder, source) = (Folder::new("full"), source());
+    let disk = folder.0.join("disk");
+    std::fs::create_dir(&disk).expect("a folder");
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=1200k", "tmpfs"]).arg(&disk);
+    let mounted = Process::start("mount", &mut mount).finish(Duration::from_secs(5));
+    mounted.expect_success("this test mounts a small disk, for which it has to run as root");
+    struct Unmount(PathBuf);
+    impl Drop for Unmount {
+        fn drop(&mut self) {
+            let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        }
+    }
+    let _unmount = Unmount(disk.clone());
+    // Room for a second of the stream beside this.
+    std::fs::write(disk.join("filler"), vec![1; 1_080_000]).expect("a filler");
+    for end in ["flv", "mp4"] {
+        if end == "mp4" {
+            std::fs::write(disk.join("filler"), vec![1; 900_000]).expect("a filler");
+        }
+        let path = format!("disk/[stream].[timestamp].{end}");
+        let server = start(&folder.settings(&path, &["vhost.publish.hold=5"]));
+        let (headers, frames) = source.messages();
+        let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+        for message in &headers {
+            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+        }
+        let sent: Vec<Received> = frames.iter().cloned().collect();
+        server.wait_for_stream(STREAM);
+        let mut player = BlockingPlayer::connect(&server.rtmp(STREAM)).expect("play");
+        let publishing = thread::spawn(move || {
+            publisher.send_paced(&sent, 1.0).expect("send");
+            // Once more, so that there is something to record when there is room.
+            let last = sent.last().expect("frames").timestamp;
+            let again: Vec<Received> = sent
+                .iter()
+                .map(|f| Received { timestamp: f.timestamp + last, ..f.clone() })
+                .collect();
+            publisher.send_paced(&again, 1.0).expect("send");
+            publisher
+        });
+        let playing = thread::spawn(move || {
+            player.frames(2 * frames.len()).map(|got| (got, frames)).expect("every frame")
+        });
+        let full = wait_for_state(&server, "disk_full");
+        assert_eq!(full["detail"], "the disk is full");
+        let metrics = http::request(server.api_addr(), "GET", "/api/v1/alerts", &[]).text();
+        drop(metrics);
+        thread::sleep(Duration::from_secs(1));
+        std::fs::remove_file(disk.join("filler")).expect("the filler");
+        let writing = wait_for_state(&server, "writing");
+        assert!(writing["gaps"].as_u64() >= Some(1), "{writing:#}");
+        assert!(writing["lost_ms"].as_u64() >= Some(500), "{writing:#}");
+        let (got, frames) = playing.join().expect("the player");
+        for (index, (got, sent)) in got.iter().zip(frames.iter().chain(&frames)).enumerate() {
+            assert!(got.payload == sent.payload, "{end}: frame {index} of the player");
+        }
+        drop(publishing.join().expect("the publisher"));
+        server.stop();
+        let mut kept = 0;
+        for file in folder.files() {
+            if file.extension().is_some_and(|found| found == end) {
+                decodes(&file);
+                kept += frames_of(&source, &file, Container::AsIs).video.len();
+                std::fs::remove_file(&file).expect("a recording");
+            }
+        }
+        assert!(kept > 100, "{end}: {kept} pictures");
+        assert!(folder.files().is_empty(), "{end}: {:?}", folder.files());
+    }
+}
+
+/// A link that leads out of the folder is not followed, and the server says so.
+#[test]
+fn no_way_out_of_the_folder() {
+    let folder = Folder::new("out");
+    let (inside, outside) = (folder.0.join("in"), folder.0.join("out"));
+    for path in [&inside, &outside] {
+        std::fs::create_dir(path).expect("a folder");
+    }
+    std::os::unix::fs::symlink("../out", inside.join("live")).expect("a link");
+    let server = start(&folder.settings("in/[app]/[stream].[timestamp].flv", &[]));
+    let (headers, frames) = source().messages();
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    for message in &headers {
+        publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+    }
+    publisher.send_paced(&frames[..150], 1.0).expect("send");
+    let failed = wait_for_state(&server, "disk_failed");
+    assert!(failed["detail"].as_str().is_some_and(|why| why.contains("root")), "{failed:#}");
+    drop(publisher);
+    server.stop();
+    assert!(folder.files().is_empty(), "{:?}", folder.files());
+}
+
+/// A keyframe that is larger than any block, and a stream with one keyframe only.
+#[test]
+fn large_keyframes_and_long_gops() {
+    let folder = Folder::new("large");
+    let server = start(&folder.settings("[stream].[timestamp].flv", &[]));
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    let (headers, frames) = source().messages();
+    let pictures: Vec<Received> = frames.into_iter().filter(|f| f.kind == Kind::Video).collect();
+    let header = headers.into_iter().find(|h| h.kind == Kind::Video).expect("a header");
+    let mut sent = vec![header];
+    for (index, mut picture) in pictures.into_iter().take(60).enumerate() {
+        if index > 0 && picture.payload[0] == 0x17 {
+            picture.payload[0] = 0x27;
+        }
+        if index == 0 || index == 30 {
+            picture.payload.resize(5 << 20, index as u8);
+        }
+        sent.push(picture);
+    }
+    publisher.send_paced(&sent, 1.0).expect("send");
+    thread::sleep(Duration::from_millis(300));
+    drop(publisher);
+    let file = wait_for_files(&folder, 1).remove(0);
+    server.stop();
+    let got = flv_messages(&file).expect("an FLV file");
+    let got: Vec<&Received> = got.iter().filter(|m| m.kind == Kind::Video).collect();
+    assert_eq!(got.len(), sent.len());
+    assert!(got.iter().zip(&sent).all(|(got, sent)| got.payload == sent.payload));
+}
+
+/// Only what is listed, and what operators want by the API; hooks are told of files.
+#[test]
+fn by_list_by_api_and_told_to_hooks() {
+    let folder = Folder::new("api");
+    let hooks = HookServer::start(|_| Behaviour::ok());
+    let url = format!("vhost.http_hooks.on_dvr={}", hooks.url("/dvrs"));
+    let more = ["vhost.dvr.dvr_apply=live/other", "vhost.http_hooks.enabled=true", &url];
+    let server = start(&folder.settings("[app]/[stream].[timestamp].flv", &more));
+    let (headers, frames) = source().messages();
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    for message in &headers {
+        publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+    }
+    let publishing = thread::spawn(move || {
+        publisher.send_paced(&frames, 1.0).expect("send");
+        publisher
+    });
+    server.wait_for_stream(STREAM);
+    thread::sleep(Duration::from_millis(500));
+    assert!(state(&server).is_null() && folder.files().is_empty(), "not listed");
+    let streams = http::get(server.api_addr(), "/api/v1/streams/");
+    let id = streams["streams"][0]["id"].as_str().expect("an id").to_owned();
+    let path = format!("/api/v1/dvrs/{id}");
+    let ask = |method: &str| http::request(server.api_addr(), method, &path, &[]).json();
+    assert!(ask("GET")["dvr"].is_null());
+    assert_eq!(ask("POST")["code"], 0);
+    let writing = wait_for_state(&server, "writing");
+    assert_eq!((&writing["stream"], &writing["gaps"]), (&id.clone().into(), &0.into()));
+    let detail = http::get(server.api_addr(), &format!("/api/v1/streams/{id}"));
+    assert_eq!(detail["stream"]["ringcast"]["dvr"]["state"], "writing");
+    let metrics = http::request(server.api_addr(), "GET", "/api/v1/summaries", &[]);
+    assert_eq!(metrics.json()["code"], 0);
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!(ask("DELETE")["code"], 0);
+    let file = wait_for_files(&folder, 1).remove(0);
+    let told = hooks.wait_for(1, Duration::from_secs(10), |request| request.path == "/dvrs");
+    let told = &told[0];
+    assert_eq!(told.text_of("action"), "on_dvr");
+    assert_eq!((told.text_of("app"), told.text_of("stream")), ("live", "dvr"));
+    assert_eq!(Path::new(told.text_of("file")), file);
+    assert_eq!(told.text_of("stream_url"), "/live/dvr");
+    let fields = "server_id service_id action client_id ip vhost app tcUrl stream param cwd file \
+        stream_url stream_id";
+    assert_eq!(told.fields().join(" "), fields);
+    assert_eq!(told.text_of("client_id").len(), 8);
+    decodes(&file);
+    drop(publishing.join().expect("the publisher"));
+    assert_eq!(folder.files().len(), 1, "it has not begun again");
+    server.stop();
+}
+
+/// Old recordings go when there are too many; nothing else does.
+#[test]
+fn retention() {
+    let folder = Folder::new("retention");
+    std::fs::write(folder.0.join("index.html"), vec![0; 500_000]).expect("a page");
+    let more =
+        ["vhost.dvr.dvr_plan=segment", "vhost.dvr.dvr_duration=1", "vhost.dvr.keep_bytes=150000"];
+    let server = start(&folder.settings("[stream].[timestamp].flv", &more));
+    publish(&server, &source());
+    thread::sleep(Duration::from_secs(3));
+    server.stop();
+    let files = folder.files();
+    let bytes: u64 = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|end| end == "flv"))
+        .map(|path| std::fs::metadata(path).expect("a file").len())
+        .sum();
+    assert!(bytes > 0 && bytes <= 150_000, "{bytes} bytes: {files:?}");
+    assert!(files.iter().any(|path| path.ends_with("index.html")));
+}
