@@ -223,6 +223,11 @@ const REMEDIES: &[(&str, Option<u16>, &str)] = &[
     ),
     ("hook_accepted", None, "Check the hook's server; clients are let in without it meanwhile."),
     ("hook_retried", None, "Check the hook's server; nothing is lost while this server lives."),
+    (
+        "program_ended",
+        None,
+        "See what the program itself says: `2>file` in its line keeps that. It is started again.",
+    ),
     ("hook_end_refused", None, "Let the hook's server answer 0 about ends; they have happened."),
     (
         "record_disk_full",
@@ -277,7 +282,15 @@ const REMEDIES: &[(&str, Option<u16>, &str)] = &[
     ("refused_memory", None, "Raise `media_memory`, or lower `gop_cache_max_bytes`."),
     ("message_dropped_until_keyframe", None, "See what was dropped before it."),
     ("message_dropped_malformed", None, "The encoder writes media that is wrong: update it."),
+    ("unit_skipped", None, "The encoder writes frames that are wrong: update it."),
     ("message_dropped_track", None, "Nothing: one track of a kind is passed on."),
+    (
+        "segment_memory",
+        None,
+        "Raise `media_memory`, or lower `hls.hls_window`: segments of all streams may have half.",
+    ),
+    ("segment_not_told", None, "See the log: the server that `on_hls` names may be slow or gone."),
+    ("segment_timeout", None, "The publisher stopped or is late; players try again."),
     ("message_ignored", None, "Nothing."),
     ("timestamp_jump", None, "See the encoder's clock when it comes often; players see no jump."),
     ("shutdown", None, "Nothing: the server was stopped."),

@@ -393,6 +393,41 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of one message from a WebSocket player; a longer one is closed with 1009.
 pub const WS_PLAYER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+// HTTP Live Streaming.
+
+/// Share of `media_memory` that segments of all streams may hold, 1/100. Beyond it streams keep
+/// fewer old segments, down to three target durations.
+pub const SEGMENT_MEMORY_PERCENT: u64 = 50;
+/// A shorter segment is dropped, ms (SRS's).
+pub const SEGMENT_MS_MIN: i64 = 100;
+/// Shortest `hls_fragment`, ms; less is a configuration error.
+pub const HLS_FRAGMENT_MS_MIN: u64 = 100;
+/// Longest `hls_fragment`, ms; more is a configuration error.
+pub const HLS_FRAGMENT_MS_MAX: u64 = 120_000;
+/// Shortest and longest `hls_part`, ms; 0 is none, others are a configuration error.
+pub const HLS_PART_MS: (u64, u64) = (50, 2_000);
+/// Longest `hls_window`, ms; more is a configuration error.
+pub const HLS_WINDOW_MS_MAX: u64 = 3_600_000;
+/// Longest wait for the first segment of a stream that is published, ms; then it is 404.
+pub const HLS_FIRST_WAIT_MS: u64 = 20_000;
+/// How far ahead of the newest segment a player may ask to wait for, segments; more is answered
+/// with 400.
+pub const HLS_AHEAD_MAX: u64 = 2;
+/// Viewers of HLS (`hls_ctx`) at a time; one more is answered with 503.
+pub const HLS_VIEWERS_MAX: usize = 1_000_000;
+/// Shortest time without a request after which a viewer has left, ms.
+pub const HLS_VIEWER_MS_MIN: u64 = 15_000;
+/// How long a viewer that was kicked is refused, ms.
+pub const HLS_KICKED_MS: u64 = 300_000;
+/// Kicked viewers that are remembered; with more the oldest are forgotten.
+pub const HLS_KICKED_MAX: usize = 10_000;
+/// Longest time that segments of an ended stream are kept, s (`hls_dispose` 0).
+pub const HLS_DISPOSE_SECONDS_MAX: u64 = 24 * 3600;
+/// Segments that hooks wait to be told of; further ones are not told, only counted.
+pub const SEGMENT_NOTES_WAITING: usize = 10_000;
+/// Most `hls_nb_notify`, bytes.
+pub const HLS_NOTIFY_BYTES_MAX: u32 = 64 << 10;
+
 // The HTTP API.
 
 /// Connections of the API and the exporter at a time; one more is closed.

@@ -2,7 +2,7 @@
 
 use super::settings::Dvr;
 use super::{Config, ConfigError, DvrPlan, ListenAddr, LogTank, Vhost};
-use crate::limits::JWT_SECRET_BYTES_MIN;
+use crate::limits::{self, JWT_SECRET_BYTES_MIN};
 
 /// Largest chunk size that old clients are known to cope with, in bytes.
 const CHUNK_SIZE_USUAL: u32 = 65_536;
@@ -79,6 +79,9 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
                 .into(),
         );
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.hls.enabled) {
+        hls(name, vhost, errors);
+    }
     for (name, vhost) in config.all_vhosts() {
         let known = |format: &str| matches!(format, "flv" | "ts" | "mp4" | "aac" | "mp3");
         if let Some(format) = vhost.http_remux.formats.iter().find(|format| !known(format)) {
@@ -140,6 +143,68 @@ fn recordings(name: &str, dvr: &Dvr, warnings: &mut Vec<String>, errors: &mut Ve
     }
 }
 
+/// What does not fit together in `hls`.
+fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
+    let mut error = |line: String| {
+        errors.push(ConfigError::Together(format!("{line} (vhost {name})")));
+    };
+    let hls = &vhost.hls;
+    if vhost.http_remux.enabled && vhost.http_remux.mount.ends_with(".ts") {
+        error("hls.enabled and http_remux.mount with .ts both want the same paths".into());
+    }
+    let within = |time: std::time::Duration, least: u64, most: u64| {
+        (u128::from(least)..=u128::from(most)).contains(&time.as_millis())
+    };
+    if !within(hls.hls_fragment, limits::HLS_FRAGMENT_MS_MIN, limits::HLS_FRAGMENT_MS_MAX) {
+        error("hls.hls_fragment must be from 0.1 s to 120 s".into());
+    }
+    if !within(hls.hls_window, 0, limits::HLS_WINDOW_MS_MAX) {
+        error("hls.hls_window must be at most an hour".into());
+    }
+    let (least, most) = limits::HLS_PART_MS;
+    if !hls.hls_part.is_zero() && !within(hls.hls_part, least, most) {
+        error(format!("hls.hls_part must be 0 or from {least} ms to {most} ms"));
+    }
+    for (setting, text) in [
+        ("hls_m3u8_file", &hls.hls_m3u8_file),
+        ("hls_ts_file", &hls.hls_ts_file),
+        ("hls_fmp4_file", &hls.hls_fmp4_file),
+        ("hls_init_file", &hls.hls_init_file),
+    ] {
+        let plain = !text.starts_with('/') && !text.contains(['?', '#', ' ', '%']);
+        if !plain || !text.contains("[app]") || !text.contains("[stream]") {
+            error(format!("hls.{setting} must be a relative path with [app] and [stream]"));
+        }
+        let is_segment = setting == "hls_ts_file" || setting == "hls_fmp4_file";
+        if is_segment && !text.contains("[seq]") && !text.contains("[timestamp]") {
+            error(format!("hls.{setting} needs [seq] or [timestamp]"));
+        }
+        if is_segment && !hls.hls_part.is_zero() && text.contains("[duration]") {
+            error(format!("hls.{setting} cannot have [duration] together with hls.hls_part"));
+        }
+        const WORDS: [&str; 13] = [
+            "vhost",
+            "app",
+            "stream",
+            "seq",
+            "duration",
+            "timestamp",
+            "2006",
+            "01",
+            "02",
+            "15",
+            "04",
+            "05",
+            "999",
+        ];
+        let word = |rest: &str| rest.split(']').next().map(str::to_owned);
+        let mut words = text.split('[').skip(1).filter_map(word);
+        if let Some(word) = words.find(|word| !WORDS.contains(&word.as_str())) {
+            error(format!("hls.{setting} has [{word}], which stands for nothing"));
+        }
+    }
+}
+
 /// True when a vhost has the rules of the template, which are checked once.
 fn same_admission(vhost: &Vhost, template: &Vhost) -> bool {
     vhost.security == template.security
@@ -168,6 +233,7 @@ fn admission(path: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut
         ("on_play", &hooks.on_play),
         ("on_stop", &hooks.on_stop),
         ("on_dvr", &hooks.on_dvr),
+        ("on_hls", &hooks.on_hls),
     ] {
         if let Some(why) = urls.iter().find_map(|url| url_error(url)) {
             error(format!("{path}.http_hooks.{name} {why}"));

@@ -425,8 +425,8 @@ const LIST: &str = "
     value vhost.hls.hls_ts_file + [app]/[stream]-[seq].ts
     off vhost.hls.hls_ts_floor +
     value vhost.hls.hls_entry_prefix +
-    value vhost.hls.hls_acodec + aac
-    value vhost.hls.hls_vcodec + h264
+    gone vhost.hls.hls_acodec + aac
+    gone vhost.hls.hls_vcodec + h264
     on vhost.hls.hls_cleanup +
     value vhost.hls.hls_dispose + 120
     on vhost.hls.hls_wait_keyframe +
@@ -571,8 +571,8 @@ mod tests {
     #[test]
     fn what_has_a_row_is_not_missing() {
         assert!(!is_known("vhost.play.gop_cache") && !is_known("vhost.play"));
-        assert!(is_known("vhost.hls.hls_fragment") && is_known("vhost.hls"));
-        assert!(!is_known("vhost.hsl"));
+        assert!(is_known("vhost.hds.hds_fragment") && is_known("vhost.hds"));
+        assert!(is_known("vhost.hls.hls_path") && !is_known("vhost.hsl"));
         // It shrinks with each feature.
         assert!(unread_variables().len() > 100);
         assert!(!unread_variables().iter().any(|name| name == "SRS_LISTEN"));

@@ -278,15 +278,15 @@ mod tests {
             ]
         );
         let errors = load(&env(&[
-            ("SRS_VHOST_HLS_ENABLED", "on"),
-            ("SRS_VHOST_HLS_HLS_FRAGMENT", "5"),
+            ("SRS_VHOST_HDS_ENABLED", "on"),
+            ("SRS_VHOST_HDS_HDS_FRAGMENT", "5"),
             ("SRS_VHOST_PLAY_ATC", "on"),
         ]));
         let missing = "of SRS that this version does not have yet; unset it";
         assert_eq!(
             errors.unwrap_err().to_string(),
             format!(
-                "SRS_VHOST_HLS_ENABLED: vhost.hls is a feature {missing}\n\
+                "SRS_VHOST_HDS_ENABLED: vhost.hds is a feature {missing}\n\
                  SRS_VHOST_PLAY_ATC: vhost.play.atc is a directive {missing}"
             )
         );

@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn mistakes_have_a_line_and_a_hint() {
         let text = "shard = 1\n\n[vhost.play]\ngop_cach = true\nmw_latency = \"fast\"\n\
-                    [vhost.hls]\nenabled = true\n[log]\nlevel = 3\n";
+                    [vhost.hds]\nenabled = true\n[log]\nlevel = 3\n";
         assert_eq!(
             errors(text),
             [
@@ -175,7 +175,7 @@ mod tests {
                 "x.toml:5: vhost.play.mw_latency must be \"adaptive\" or a number of \
                  milliseconds or a text such as \"250ms\" or \"30s\", at most a week, \
                  not \"fast\"",
-                "x.toml:7: vhost.hls.enabled is a setting of SRS that this version does not \
+                "x.toml:7: vhost.hds.enabled is a setting of SRS that this version does not \
                  have yet",
                 "x.toml:9: log.level must be one of \"trace\", \"debug\", \"info\", \"warn\", \
                  \"error\", not 3",

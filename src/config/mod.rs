@@ -34,9 +34,9 @@ pub use machine::{Memory, fit_connections, fit_tls_connections, raise_open_files
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Dvr, Exec, Exporter, Heartbeat, HttpApi, HttpApiAuth, HttpApiHttps,
-    HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play, Publish,
-    Refer, SECTIONS, Security, Stats, Token, Vhost,
+    CircuitBreaker, Config, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
+    HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play,
+    Publish, Refer, SECTIONS, Security, Stats, Token, Vhost,
 };
 pub use types::{
     DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,

@@ -92,6 +92,13 @@ pub enum Kind {
         /// A word that is accepted instead.
         word: Option<&'static str>,
     },
+    /// A number that may have a fraction, within a range.
+    Ratio {
+        /// Smallest value.
+        min: f64,
+        /// Largest value.
+        max: f64,
+    },
     /// One of a few words.
     Choice(&'static [&'static str]),
     /// Any text.
@@ -135,6 +142,7 @@ pub(super) enum Raw {
 pub(super) enum Value {
     Bool(bool),
     Int(i64),
+    Ratio(f64),
     Bytes(u64),
     Time(Duration),
     Text(String),
@@ -151,6 +159,14 @@ impl Kind {
             (Kind::Bool { .. }, Raw::Bool(on)) => Ok(Value::Bool(*on)),
             (Kind::Int { min, max, .. }, Raw::Int(n)) if (min..=max).contains(n) => {
                 Ok(Value::Int(*n))
+            }
+            (Kind::Ratio { min, max }, Raw::Int(_) | Raw::Float(_)) => {
+                let number = match raw {
+                    Raw::Float(number) => *number,
+                    Raw::Int(number) => *number as f64,
+                    _ => f64::NAN,
+                };
+                if (min..=max).contains(&number) { Ok(Value::Ratio(number)) } else { wrong() }
             }
             (Kind::Choice(words), Raw::Text(text)) => match words.iter().find(|w| *w == text) {
                 Some(word) => Ok(Value::Word(word)),
@@ -206,6 +222,7 @@ impl Kind {
         match *self {
             Kind::Bool { .. } => "true or false".into(),
             Kind::Int { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Kind::Ratio { min, max } => format!("a number from {min} to {max}"),
             Kind::Bytes { min, max, word } => format!(
                 "{}a size in bytes such as \"64MiB\", from {} to {}",
                 or(word),
@@ -235,6 +252,7 @@ impl Kind {
         match self {
             Kind::Bool { .. } => "bool",
             Kind::Int { .. } => "integer",
+            Kind::Ratio { .. } => "number",
             Kind::Bytes { .. } => "size",
             Kind::Time { .. } => "time",
             Kind::Choice(_) => "choice",
@@ -406,6 +424,7 @@ impl Row {
         match value {
             Value::Bool(on) => on.to_string(),
             Value::Int(n) => n.to_string(),
+            Value::Ratio(n) => format!("{n:?}"),
             Value::Bytes(n) => match show_bytes(n) {
                 text if text.bytes().all(|c| c.is_ascii_digit()) => text,
                 text => quoted(&text),
@@ -484,6 +503,7 @@ macro_rules! field {
 field!(bool: Value::Bool(on) => on, this => Value::Bool(*this));
 field!(u16: Value::Int(n) => n as u16, this => Value::Int((*this).into()));
 field!(u32: Value::Int(n) => n as u32, this => Value::Int((*this).into()));
+field!(f64: Value::Ratio(n) => n, this => Value::Ratio(*this));
 field!(u64: Value::Bytes(n) => n, this => Value::Bytes(*this));
 field!(Duration: Value::Time(time) => time, this => Value::Time(*this));
 field!(String: Value::Text(text) => text, this => Value::Text(this.clone()));

@@ -350,6 +350,8 @@ settings! {
         http_remux: HttpRemux,
         /// Recordings.
         dvr: Dvr,
+        /// Segments and playlists over HTTP.
+        hls: Hls,
         /// Callbacks to an HTTP server.
         http_hooks: HttpHooks,
         /// Who may do what from which address.
@@ -545,6 +547,91 @@ settings! {
             ["RINGCAST_VHOST_DVR_KEEP_BYTES"], Live;
     }
 
+    /// HTTP Live Streaming: each stream as a playlist and its segments, which are kept in memory
+    /// and served from there. What is said here holds for streams that begin after it. Playlists
+    /// keep RFC 8216 where SRS does not: the target duration is settled by the first segment and not
+    /// exceeded, so a segment may end before `hls_fragment` where the next keyframe comes too late.
+    Hls at [vhost.hls] {
+        ---
+        /// Serve HLS.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_VHOST_HLS_ENABLED"], Live;
+        ---
+        /// How long segments should be.
+        hls_fragment: Duration = "10", SECONDS, ["SRS_VHOST_HLS_HLS_FRAGMENT"], Live;
+        ---
+        /// A segment ends at the first keyframe after this many fragments.
+        hls_td_ratio: f64 = "1.0", Kind::Ratio { min: 0.1, max: 10.0 },
+            ["SRS_VHOST_HLS_HLS_TD_RATIO"], Live;
+        ---
+        /// After this many fragments audio ends a segment, whether or not a keyframe comes.
+        hls_aof_ratio: f64 = "2.1", Kind::Ratio { min: 1.0, max: 20.0 },
+            ["SRS_VHOST_HLS_HLS_AOF_RATIO"], Live;
+        ---
+        /// How much is in a playlist; at least three target durations are.
+        hls_window: Duration = "60", SECONDS, ["SRS_VHOST_HLS_HLS_WINDOW"], Live;
+        ---
+        /// Segments end before keyframes only.
+        hls_wait_keyframe: bool = "true", PREFER_TRUE,
+            ["SRS_VHOST_HLS_HLS_WAIT_KEYFRAME"], Live;
+        ---
+        /// Segments end where the wall clock passes a multiple of `hls_fragment`, so that several
+        /// servers cut one stream at the same places. [timestamp] then is the count of those.
+        hls_ts_floor: bool = "false", PREFER_FALSE, ["SRS_VHOST_HLS_HLS_TS_FLOOR"], Live;
+        ---
+        /// Fragmented MP4 (CMAF) instead of MPEG-TS: needed for AV1 and VP9. Where a stream has no
+        /// place in MPEG-TS it is used in any case.
+        hls_use_fmp4: bool = "false", PREFER_FALSE, ["SRS_VHOST_HLS_HLS_USE_FMP4"], Live;
+        ---
+        /// Low-Latency HLS: how long the parts of segments should be, which players get before the
+        /// segment is complete. Players wait for parts at the server. 0 means no parts. Segments of
+        /// two seconds or less (`hls_fragment`) and keyframes as often go with it.
+        hls_part: Duration = "0", SECONDS, ["RINGCAST_VHOST_HLS_HLS_PART"], Live;
+        ---
+        /// Path of playlists. [vhost] [app] [stream] are filled in.
+        hls_m3u8_file: String = r#""[app]/[stream].m3u8""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_M3U8_FILE"], Live;
+        ---
+        /// Path of MPEG-TS segments: also [seq], [duration] and [timestamp] in ms, and [2006] [01]
+        /// [02] [15] [04] [05] [999] for date and time (UTC).
+        hls_ts_file: String = r#""[app]/[stream]-[seq].ts""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_TS_FILE"], Live;
+        ---
+        /// Path of MP4 segments.
+        hls_fmp4_file: String = r#""[app]/[stream]-[seq].m4s""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_FMP4_FILE"], Live;
+        ---
+        /// Path of the initialisation segment of MP4 segments.
+        hls_init_file: String = r#""[app]/[stream]/init.mp4""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_INIT_FILE"], Live;
+        ---
+        /// Text before every address of a playlist, such as the URL of a CDN.
+        hls_entry_prefix: String = r#""""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_ENTRY_PREFIX"], Live;
+        ---
+        /// Time after the end of a stream until its playlist and segments go; 0 means a day.
+        hls_dispose: Duration = "120", SECONDS, ["SRS_VHOST_HLS_HLS_DISPOSE"], Live;
+        ---
+        /// When a stream is published again, go on with the playlist it had.
+        hls_recover: bool = "true", PREFER_TRUE, ["SRS_VHOST_HLS_HLS_RECOVER"], Live;
+        ---
+        /// Answer the first request with a master playlist that names a playlist of the viewer's
+        /// own (`hls_ctx`). Viewers then are clients: on_play, on_stop, statistics, kicks. Without
+        /// it every request for a playlist is one of somebody new who wants to play.
+        hls_ctx: bool = "true", PREFER_TRUE, ["SRS_VHOST_HLS_HLS_CTX"], Live;
+        ---
+        /// Put `hls_ctx` behind the addresses of segments, too: what viewers load is counted, and
+        /// where who may play is restricted, segments are for viewers only.
+        hls_ts_ctx: bool = "true", PREFER_TRUE, ["SRS_VHOST_HLS_HLS_TS_CTX"], Live;
+        ---
+        /// The master playlist names the other one relative to itself.
+        hls_master_m3u8_path_relative: bool = "false", PREFER_FALSE,
+            ["SRS_VHOST_HLS_HLS_MASTER_M3U8_PATH_RELATIVE"], Live;
+        ---
+        /// Bytes of the answers of on_hls_notify that are read.
+        hls_nb_notify: u32 = "64", bytes_u32(0, limits::HLS_NOTIFY_BYTES_MAX),
+            ["SRS_VHOST_HLS_HLS_NB_NOTIFY"], Live;
+    }
+
     /// Callbacks to an HTTP server, as in SRS: JSON by POST. A client is let in when the answer has
     /// status 200 or 201 and its body is `0` or a JSON object with `"code":0`. While the answer is
     /// awaited nothing of the stream is delivered. on_close, on_unpublish and on_stop are repeated
@@ -576,6 +663,14 @@ settings! {
         ---
         /// URLs that are told when a recording is finished.
         on_dvr: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_DVR"], Live;
+        ---
+        /// URLs that are told of every segment of HLS, once.
+        on_hls: Vec<String> = "[]", Kind::Words, ["SRS_VHOST_HTTP_HOOKS_ON_HLS"], Live;
+        ---
+        /// URLs that are fetched (GET) for every segment of HLS, so that a CDN has it. [server_id]
+        /// [service_id] [app] [stream] [ts_url] (the segment's path) and [param] are filled in.
+        on_hls_notify: Vec<String> = "[]", Kind::Words,
+            ["SRS_VHOST_HTTP_HOOKS_ON_HLS_NOTIFY"], Live;
         ---
         /// Longest time for one call, from connecting to the end of the answer.
         timeout: Duration = "30", SECONDS, ["RINGCAST_VHOST_HTTP_HOOKS_TIMEOUT"], Live;

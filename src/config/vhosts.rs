@@ -152,7 +152,7 @@ mod tests {
             why("[vhost.paly]\n"),
             "x.toml:1: unknown setting vhost.paly; did you mean vhost.play?"
         );
-        assert!(why("[vhost.hls]\n[vhost.\"a.com\".hls]\nenabled = true").contains("x.toml:3: "));
+        assert!(why("[vhost.hds]\n[vhost.\"a.com\".hds]\nenabled = true").contains("x.toml:3: "));
         assert!(why("[vhost.\"a.com\"]\nchunk_siz = 1").contains("did you mean vhost.chunk_size?"));
         assert!(load_text("x.toml", "[vhost.\"paly\"]\n").is_ok());
         assert!(why("[vhost.\"a/b\"]\n").contains("must be a host name"));

@@ -99,6 +99,12 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
             out.value(name, &[("shard", shard.to_string())], pick(counters).load(Relaxed));
         }
     }
+    let segments = &handle.streams.segments;
+    let viewers = handle.admission.viewers.len();
+    out.gauge("ringcast_hls_viewers", "Viewers of HLS now.", viewers);
+    out.gauge("ringcast_hls_bytes", "Media memory that segments hold.", segments.used());
+    let text = "Media memory that segments may hold.";
+    out.gauge("ringcast_hls_bytes_limit", text, segments.limit());
     let name = "ringcast_reasons_total";
     out.family(name, "counter", "What was refused, closed, dropped, skipped, or failed, and why.");
     for &reason in Reason::ALL {

@@ -189,6 +189,8 @@ pub fn serve(
         front: front.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone(), identities),
     });
+    let for_segments = arena.stats().limit as u64 / 100 * limits::SEGMENT_MEMORY_PERCENT;
+    handle.streams.segments.set_limit(for_segments);
     let api = Arc::new(Api::new(handle.clone()));
     let api_stats = api.stats.clone();
     let (guests, mut handed) = tokio::sync::mpsc::channel(limits::HANDED_OVER_WAITING);

@@ -68,6 +68,8 @@ pub enum ClientKind {
     WebSocketPlay,
     /// Plays another container over HTTP or a WebSocket.
     PackedPlay(Format),
+    /// Plays segments of HLS.
+    HlsPlay,
     /// Publishes by RTMP in Flash's way.
     FlashPublish,
     /// Publishes by RTMP in the way of FMLE, OBS and ffmpeg.
@@ -82,6 +84,7 @@ impl ClientKind {
     pub fn srs_name(self) -> &'static str {
         match self {
             ClientKind::RtmpPlay => "rtmp-play",
+            ClientKind::HlsPlay => "hls-play",
             ClientKind::FlvPlay | ClientKind::WebSocketPlay | ClientKind::PackedPlay(_) => {
                 "flv-play"
             }
@@ -95,6 +98,7 @@ impl ClientKind {
     pub fn protocol(self) -> &'static str {
         match self {
             ClientKind::FlvPlay => "http-flv",
+            ClientKind::HlsPlay => "hls",
             ClientKind::WebSocketPlay => "ws-flv",
             ClientKind::PackedPlay(format) => format.protocol(),
             _ => "rtmp",
@@ -250,6 +254,11 @@ impl<W> Client<W> {
         self.bytes_out.store(self.bytes_out.load(Relaxed) + u64::from(bytes), Relaxed);
     }
 
+    /// So many more bytes were sent, by whichever shard: for who plays over many connections.
+    pub fn count_bytes_out(&self, bytes: u64) {
+        self.bytes_out.fetch_add(bytes, Relaxed);
+    }
+
     /// For its shard: the stream time that is being sent, ms.
     pub fn set_cursor(&self, stream_ms: i64) {
         self.cursor_ms.store(stream_ms as u32, Relaxed);
@@ -361,6 +370,8 @@ struct Table<W> {
     /// By index of the connection.
     slots: Vec<Option<Arc<Client<W>>>>,
     used: usize,
+    /// Free slots, in the table whose clients have no connection of their own.
+    free: Vec<usize>,
     /// The last few distinct URLs.
     urls: [Weak<Urls>; URLS_SHARED],
     next_url: usize,
@@ -385,11 +396,13 @@ impl<W> Clients<W> {
         let table = || Table {
             slots: Vec::new(),
             used: 0,
+            free: Vec::new(),
             urls: std::array::from_fn(|_| Weak::new()),
             next_url: 0,
         };
         Clients {
-            tables: (0..shards).map(|_| Mutex::new(table())).collect(),
+            // One more, of those that have no connection of their own.
+            tables: (0..=shards).map(|_| Mutex::new(table())).collect(),
             now: AtomicU32::new(0),
             joined: AtomicU64::new(0),
             failed: AtomicU64::new(0),
@@ -446,16 +459,35 @@ impl<W> Clients<W> {
         client
     }
 
+    /// A client without a connection of its own begins to play, at `now_ms` since the epoch.
+    pub fn join_viewer(&self, new: NewClient<W>, now_ms: i64) -> Arc<Client<W>> {
+        let table = self.tables.len() - 1;
+        let slot = {
+            let mut table = self.table(table);
+            let end = table.slots.len();
+            table.free.pop().unwrap_or_else(|| {
+                table.slots.push(None);
+                end
+            })
+        };
+        self.join((table, slot), new, now_ms)
+    }
+
     /// For a shard: the client of [`Clients::join`] ends, at `now_ms` since the epoch.
     pub fn leave(&self, client: &Arc<Client<W>>, reason: Reason, now_ms: i64) {
         {
+            let of_viewers = usize::from(client.shard) + 1 == self.tables.len();
             let mut table = self.table(usize::from(client.shard));
             let slot = table.slots.get_mut(client.slot as usize);
             if slot.and_then(|slot| slot.take_if(|there| Arc::ptr_eq(there, client))).is_some() {
                 table.used -= 1;
+                if of_viewers {
+                    table.free.push(client.slot as usize);
+                }
             }
-            if table.used == 0 {
-                table.slots = Vec::new();
+            // A slot of a viewer that is neither used nor free is about to be.
+            if table.used == 0 && (!of_viewers || table.free.len() == table.slots.len()) {
+                (table.slots, table.free) = Default::default();
             }
         }
         self.now.fetch_sub(1, Relaxed);

@@ -11,6 +11,7 @@
 //! Readers never follow a pointer from block to block: a reader that holds an old block holds
 //! that block alone, so a player that stalls costs one block and not the rest of the stream.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64};
@@ -436,6 +437,8 @@ pub struct FeedWriter {
     start_time: i64,
     gop_messages: u32,
     gop_bytes: u64,
+    /// Blocks that somebody beside the feed's readers needs, while somebody does.
+    recorded: Option<VecDeque<(u64, Block)>>,
     /// Looks at the feed as a reader on another thread could, right before each message.
     #[cfg(test)]
     pub(crate) before_append: Option<BeforeAppend>,
@@ -478,6 +481,7 @@ impl FeedWriter {
             start_time: 0,
             gop_messages: 0,
             gop_bytes: 0,
+            recorded: None,
             #[cfg(test)]
             before_append: None,
         }
@@ -486,6 +490,26 @@ impl FeedWriter {
     /// The shared side.
     pub fn feed(&self) -> &Arc<Feed> {
         &self.feed
+    }
+
+    /// Keeps the blocks from the newest on, whoever reads them, until
+    /// [`FeedWriter::forget_before`].
+    pub fn record(&mut self) {
+        let newest = self.current.as_ref().map(|writer| (self.number, writer.block().clone()));
+        self.recorded.get_or_insert_with(|| newest.into_iter().collect());
+    }
+
+    /// The blocks that are kept, by number.
+    pub fn recorded(&self) -> Option<&VecDeque<(u64, Block)>> {
+        self.recorded.as_ref()
+    }
+
+    /// Keeps the blocks before this number no more.
+    pub fn forget_before(&mut self, block: u64) {
+        let Some(recorded) = &mut self.recorded else { return };
+        while recorded.len() > 1 && recorded.front().is_some_and(|(number, _)| *number < block) {
+            recorded.pop_front();
+        }
     }
 
     /// Says where the stream's clock stands, ms, before the first message of a feed that is opened
@@ -675,6 +699,9 @@ impl FeedWriter {
             }
         }
         slot.store(Some(Arc::new(Numbered { number, block: writer.block().clone() })));
+        if let Some(recorded) = &mut self.recorded {
+            recorded.push_back((number, writer.block().clone()));
+        }
         self.number = number;
         self.current = Some(writer);
         self.feed.end.store(number + 1, Release);

@@ -12,6 +12,7 @@ pub mod feed;
 pub mod mirror;
 pub mod recording;
 pub mod registry;
+pub mod segments;
 pub mod stats;
 pub mod stream;
 
@@ -22,5 +23,6 @@ pub use feed::{Container, Feed, FeedWriter, Flags, Format, Join, Position};
 pub use mirror::{Entrance, Held, Mirror, Next};
 pub use recording::{Recording, RecordingState};
 pub use registry::Registry;
+pub use segments::{SegmentList, SegmentMemory, Segments};
 pub use stats::{Counters, Reason};
 pub use stream::{Busy, Stream, StreamId};

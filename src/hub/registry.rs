@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::segments::SegmentMemory;
 use super::stream::{Stream, StreamId};
 use crate::limits;
 use crate::media::name::StreamName;
@@ -22,6 +23,8 @@ const CHUNK: usize = 256;
 pub struct Registry<W> {
     streams: Mutex<Streams<W>>,
     next_id: AtomicU64,
+    /// What the segments of all streams may hold.
+    pub segments: Arc<SegmentMemory>,
 }
 
 #[derive(Debug)]
@@ -34,7 +37,11 @@ struct Streams<W> {
 impl<W> Default for Registry<W> {
     fn default() -> Self {
         let streams = Streams { by_name: HashMap::new(), by_id: BTreeMap::new() };
-        Registry { streams: Mutex::new(streams), next_id: AtomicU64::new(1) }
+        Registry {
+            streams: Mutex::new(streams),
+            next_id: AtomicU64::new(1),
+            segments: Arc::default(),
+        }
     }
 }
 

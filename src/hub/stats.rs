@@ -141,6 +141,12 @@ reasons! {
     /// A frame was left out of a container, because its bytes do not have the form that its codec
     /// prescribes.
     UnitSkipped = "unit_skipped",
+    /// The memory for segments is used up: a stream keeps fewer than `hls_window` asks for.
+    SegmentMemory = "segment_memory",
+    /// Too many segments wait for hooks to be told of them: one is not told.
+    SegmentNotTold = "segment_not_told",
+    /// HLS: a player waited for something that did not come in time.
+    SegmentTimeout = "segment_timeout",
     /// A command or data message that means nothing here was ignored.
     MessageIgnored = "message_ignored",
     /// The stream's timestamps jumped and were put right.

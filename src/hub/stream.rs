@@ -12,6 +12,7 @@ use arc_swap::ArcSwapOption;
 use super::clients::Urls;
 use super::feed::{Feed, Format};
 use super::recording::Recording;
+use super::segments::Segments;
 use super::stats::Reason;
 use crate::media::name::StreamName;
 use crate::media::track::{AudioTrack, VideoTrack};
@@ -147,6 +148,7 @@ pub struct Stream<W> {
     chunk_size: AtomicU32,
     first_urls: OnceLock<Arc<Urls>>,
     recording: ArcSwapOption<Recording>,
+    segments: ArcSwapOption<Segments>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -168,6 +170,7 @@ impl<W> Stream<W> {
             chunk_size: AtomicU32::new(0),
             first_urls: OnceLock::new(),
             recording: ArcSwapOption::empty(),
+            segments: ArcSwapOption::empty(),
         }
     }
 
@@ -317,6 +320,29 @@ impl<W> Stream<W> {
     /// Begins or ends to tell of a recording; the recorder's business.
     pub fn set_recording(&self, recording: Option<Arc<Recording>>) {
         self.recording.store(recording);
+    }
+
+    /// Counts somebody in (`true`) or out who plays without a connection of its own.
+    pub fn count_viewer(&self, joined: bool) {
+        match joined {
+            true => self.players.fetch_add(1, Relaxed),
+            false => self.players.fetch_sub(1, Relaxed),
+        };
+    }
+
+    /// The stream in segments, if that is what it is to be had in.
+    pub fn segments(&self) -> Option<Arc<Segments>> {
+        self.segments.load_full()
+    }
+
+    /// Opens or lets go of the segments.
+    pub fn set_segments(&self, segments: Option<Arc<Segments>>) {
+        self.segments.store(segments);
+    }
+
+    /// Shards that wait for a change of the segments, if there was one.
+    pub fn take_waiting(&self) -> u64 {
+        self.segments.load().as_ref().map_or(0, |segments| segments.take_waiting())
     }
 
     /// What is in the stream, as far as it is known.

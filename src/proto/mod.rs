@@ -11,6 +11,7 @@
 pub mod amf0;
 pub mod flv;
 pub mod flv_file;
+pub mod hls;
 pub mod http;
 pub mod mp4;
 pub mod rtmp;

@@ -9,6 +9,7 @@ use uring::Arena;
 
 use super::mux::Muxed;
 use super::packed::{HttpOptions, Packed, Writers};
+use super::segmenter::Segmenter;
 use super::{Stream, flv, rtmp, wrap};
 use crate::hub::feed::GopLimits;
 use crate::hub::stream::Tracks;
@@ -175,6 +176,26 @@ impl Live {
         live
     }
 
+    /// The stream is to be had in segments from its beginning on.
+    pub fn set_segmenter(&mut self, segmenter: Segmenter) {
+        self.packed.set_segmenter(segmenter);
+    }
+
+    /// Makes the segments, if there are any.
+    pub fn segmenter(&mut self) -> Option<&mut Segmenter> {
+        self.packed.segmenter()
+    }
+
+    /// True once when a container is to be opened that segments need.
+    pub fn take_fell_back(&mut self) -> bool {
+        self.packed.take_fell_back()
+    }
+
+    /// The publisher leaves: the segment that is being written ends.
+    pub fn end_segments(&mut self) {
+        self.packed.interrupt_segments(&mut self.writers, false);
+    }
+
     /// The publisher left at `now` (ns).
     pub fn park(&mut self, now: u64) {
         self.left_at = now;
@@ -251,6 +272,9 @@ impl Live {
             if self.options.http.keeps(container) {
                 container.formats().iter().for_each(|format| stream.want(*format));
             }
+            if self.packed.segments(container) {
+                stream.want(container.formats()[0]);
+            }
         }
     }
 
@@ -291,7 +315,8 @@ impl Live {
                 }
                 continue;
             };
-            if self.options.http.keeps(container) {
+            let cut = self.packed.segments(container) && format == container.formats()[0];
+            if cut || self.options.http.keeps(container) {
                 continue;
             }
             let unused = &mut self.unused[format.index()];
@@ -453,6 +478,7 @@ impl Live {
         self.headers += u32::from(!same);
         if !same {
             self.packed.tracks_changed();
+            self.packed.interrupt_segments(&mut self.writers, true);
             let kind = if track.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
             self.packed.learn(kind, payload);
         }
@@ -494,6 +520,11 @@ impl Live {
         let join = join || self.first_time.is_none();
         let first = *self.first_time.get_or_insert(mapped.dts);
         let track = if flags.has(Flags::VIDEO) { Flags::VIDEO } else { Flags::AUDIO };
+        if (self.settled || self.all_tracks_seen())
+            && let Some(segmenter) = self.packed.segmenter()
+        {
+            segmenter.set_ready();
+        }
         let outcome = if self.append_header_due(track, mapped.dts) {
             self.append_or_drop(flags, mapped.dts, payload)
         } else {

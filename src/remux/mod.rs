@@ -7,10 +7,12 @@ pub mod mux;
 pub mod packed;
 pub mod rebase;
 pub mod rtmp;
+pub mod segmenter;
 pub mod wrap;
 
 pub use live::{Live, LiveOptions, Noted, Outcome, Refused};
 pub use packed::HttpOptions;
+pub use segmenter::SegmentOptions;
 
 /// A stream as this server has it: written by [`Live`].
 pub type Stream = crate::hub::Stream<Box<Live>>;

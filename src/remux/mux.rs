@@ -2,6 +2,7 @@
 //!
 //! One [`Muxer`] serves all formats of a container, whatever goes around its bytes.
 
+use crate::hub::segments;
 use crate::hub::{Container, Flags};
 use crate::media::bits::CodecError;
 use crate::media::codec::{AudioCodec, VideoCodec};
@@ -49,6 +50,8 @@ pub struct Muxer {
     /// The newest tracks are in the log, or nobody has to be told.
     told: bool,
     bytes: Vec<u8>,
+    /// How many of `bytes` are an initialisation segment (MP4).
+    init_len: usize,
 }
 
 /// Where fragmented MP4 stands.
@@ -78,6 +81,7 @@ impl Muxer {
             begun: false,
             told: true,
             bytes: Vec::new(),
+            init_len: 0,
         }
     }
 
@@ -100,6 +104,46 @@ impl Muxer {
     /// What the last message became.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// How many bytes in front of them are an initialisation segment (MP4).
+    pub fn init_len(&self) -> usize {
+        self.init_len
+    }
+
+    /// The initialisation segment (MP4), as of the last message. Another one is told of in the log
+    /// from now on.
+    pub fn tell_init(&mut self) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        if self.container == Container::Fmp4 {
+            self.write_init(&mut out);
+            (self.begun, self.told) = (true, true);
+        }
+        Some(out).filter(|out| !out.is_empty())
+    }
+
+    /// What comes next is where somebody starts: MPEG-TS has its tables there.
+    pub fn start_here(&mut self) {
+        if let Some(ts) = &mut self.ts {
+            ts.want_tables();
+        }
+    }
+
+    /// Codecs, size and rate of the pictures.
+    pub fn content(&self) -> segments::Content {
+        let video = self.video.as_ref();
+        let names = [
+            video.map(VideoConfig::codec_string),
+            self.audio.as_ref().map(AudioConfig::codec_string),
+        ];
+        // One codec without name makes a list that leaves it out wrong.
+        let names: Option<Vec<String>> = names.into_iter().flatten().collect();
+        let size = Some(self.size).filter(|size| *size != (0, 0) && video.is_some());
+        segments::Content {
+            codecs: names.unwrap_or_default().join(","),
+            size,
+            fps: video.and_then(|video| video.fps).map(|fps| fps.value()),
+        }
     }
 
     /// Why the stream cannot be had in this container, now that its tracks are known.
@@ -134,6 +178,11 @@ impl Muxer {
         self.video.is_some() || !self.wanted.video
     }
 
+    /// True when there are pictures.
+    pub fn has_video(&self) -> bool {
+        self.video.is_some()
+    }
+
     /// What players get before the first message, from now on.
     pub fn prologue(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -157,6 +206,7 @@ impl Muxer {
     /// which it came, ms since 1970, 0 if that is not known.
     pub fn message(&mut self, kind: Kind, time: i64, payload: &[u8], wall_ms: i64) -> Muxed {
         self.bytes.clear();
+        self.init_len = 0;
         let result = match unit::read(kind, time, payload) {
             Ok(Content::VideoHeader(codec, data)) if self.wanted.video => {
                 self.video_header(codec, data)
@@ -223,6 +273,7 @@ impl Muxer {
             self.told = true;
             let mut bytes = std::mem::take(&mut self.bytes);
             self.write_init(&mut bytes);
+            self.init_len = bytes.len();
             self.bytes = bytes;
         }
     }

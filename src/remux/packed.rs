@@ -6,9 +6,11 @@ use std::collections::VecDeque;
 use uring::ArenaFull;
 
 use super::mux::{Muxed, Muxer, Wanted};
+use super::segmenter::Segmenter;
 use super::wrap;
 use crate::hub::{Container, FeedWriter, Flags, Format, Position};
 use crate::media::Kind;
+use crate::proto::hls::{Cut, Frame};
 use crate::proto::ts::Unfit;
 
 /// Which tracks HTTP players are told of and get (SRS: `http_remux`).
@@ -72,6 +74,10 @@ pub struct Packed {
     joins_due: u32,
     /// Units left out since this was last asked.
     skipped: u64,
+    /// Where the stream is to be had in segments.
+    segmenter: Option<Box<Segmenter>>,
+    /// The segments are packed in another container from now on, which has to be opened.
+    fell_back: bool,
 }
 
 impl Packed {
@@ -84,6 +90,40 @@ impl Packed {
             windows: Default::default(),
             joins_due: 0,
             skipped: 0,
+            segmenter: None,
+            fell_back: false,
+        }
+    }
+
+    /// The stream is to be had in segments.
+    pub fn set_segmenter(&mut self, segmenter: Segmenter) {
+        self.segmenter = Some(Box::new(segmenter));
+    }
+
+    /// Makes the segments, if there are any.
+    pub fn segmenter(&mut self) -> Option<&mut Segmenter> {
+        self.segmenter.as_deref_mut()
+    }
+
+    /// True for the container that segments are packed in: it is open whoever plays.
+    pub fn segments(&self, container: Container) -> bool {
+        self.segmenter.as_ref().is_some_and(|segmenter| segmenter.container() == container)
+    }
+
+    /// True once when a container is to be opened for segments.
+    pub fn take_fell_back(&mut self) -> bool {
+        std::mem::take(&mut self.fell_back)
+    }
+
+    /// What segments have ends here; what follows is not its continuation.
+    pub fn interrupt_segments(&mut self, writers: &mut Writers, tracks_changed: bool) {
+        let Some(segmenter) = &mut self.segmenter else { return };
+        let container = segmenter.container();
+        let writer = writers[plain(container).index()].as_mut();
+        let muxer = self.muxers[container.index()].as_deref();
+        match tracks_changed {
+            true => segmenter.tracks_changed(writer, muxer),
+            false => segmenter.interrupt(writer, muxer),
         }
     }
 
@@ -127,6 +167,11 @@ impl Packed {
             let Some(unfit) = muxer.as_ref().and_then(|muxer| muxer.refuses()) else { continue };
             *muxer = None;
             self.refused[container.index()] = Some(unfit);
+            if let Some(segmenter) = &mut self.segmenter
+                && segmenter.container() == container
+            {
+                self.fell_back |= segmenter.fall_back();
+            }
             let mut asked = false;
             for format in container.formats() {
                 if let Some(writer) = writers[format.index()].take() {
@@ -160,6 +205,18 @@ impl Packed {
         }
         for container in Container::OVER_HTTP {
             let Some(muxer) = self.muxers[container.index()].as_deref_mut() else { continue };
+            let mut segmenter =
+                self.segmenter.as_deref_mut().filter(|s| s.container() == container);
+            let keyframe = kind == Kind::Video && flags.has(Flags::KEYFRAME);
+            let frame = Frame { time_ms: time, video: kind == Kind::Video, keyframe, wall_ms };
+            let is_frame = !flags.has(Flags::SEQUENCE_HEADER);
+            let cut = match &segmenter {
+                Some(segmenter) if is_frame => segmenter.before(&frame),
+                _ => Cut::Nothing,
+            };
+            if cut == Cut::Segment {
+                muxer.start_here();
+            }
             let flags = match muxer.message(kind, time, payload, wall_ms) {
                 Muxed::Nothing => continue,
                 Muxed::Skipped => {
@@ -168,12 +225,28 @@ impl Packed {
                 }
                 Muxed::Bytes(flags) => flags,
             };
+            // Another description in the middle: what follows needs a segment of its own.
+            let is_open = segmenter.as_ref().is_some_and(|segmenter| segmenter.is_open());
+            let cut = if is_open && muxer.init_len() > 0 { Cut::Segment } else { cut };
             if flags.has(Flags::KEYFRAME) {
                 self.joins_due |= 1 << container.index();
             }
             for &format in container.formats() {
                 let Some(writer) = writers[format.index()].as_mut() else { continue };
                 let Some(framing) = wrap::framing(format) else { continue };
+                if let Some(segmenter) =
+                    segmenter.as_deref_mut().filter(|_| is_frame && format == plain(container))
+                {
+                    writer.record();
+                    segmenter.cut(cut, time, writer);
+                    let before = writer.position();
+                    let done = wrap::append(writer, framing, flags, time, muxer.bytes());
+                    if done.is_ok() {
+                        segmenter.took(cut, &frame, before, muxer.init_len(), (writer, muxer));
+                    }
+                    result = result.and(done);
+                    continue;
+                }
                 let done = if self.options.keeps(container) {
                     let window = &mut self.windows[format.index()];
                     let moved = &mut self.joins_due;
@@ -204,6 +277,11 @@ impl Packed {
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
+}
+
+/// The format of a container with nothing around it: what segments are ranges of.
+fn plain(container: Container) -> Format {
+    container.formats()[0]
 }
 
 /// True for containers of plain audio, which have no place to start but any.

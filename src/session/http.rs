@@ -1,5 +1,7 @@
 //! HTTP sessions on the data plane: live streams over HTTP and WebSockets, the index page.
 
+mod hls;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,7 +10,8 @@ use bytes::Bytes;
 use crate::config::{Action, Config, ListenAddr, TimeJitter};
 use crate::hub::{ClientKind, Container, Format, Reason, Urls};
 use crate::limits::{
-    HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_OUTPUT_MAX, WS_PLAYER_MESSAGE_BYTES_MAX,
+    HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_INPUT_PAUSE, SESSION_OUTPUT_MAX,
+    WS_PLAYER_MESSAGE_BYTES_MAX,
 };
 use crate::media::name::StreamName;
 use crate::page;
@@ -26,7 +29,16 @@ use super::{Closing, Env, Play, SessionId, Wish};
 #[derive(Debug)]
 struct Asked {
     name: StreamName,
-    container: Container,
+    what: What,
+}
+
+/// How it wants it.
+#[derive(Debug)]
+enum What {
+    /// As it comes, in a container.
+    Live(Container),
+    /// In segments.
+    Segments(hls::Enters),
 }
 
 /// One HTTP connection.
@@ -50,6 +62,10 @@ enum State {
     Requests,
     /// It asked to play and waits for the verdict in its `stay`.
     Waiting(Box<(Request, Asked, Urls)>),
+    /// It waits for a change of segments; bytes are kept.
+    Watching(Box<hls::Watch>),
+    /// A body is being sent; bytes are kept.
+    Serving,
     /// Playing over plain HTTP: what the peer sends does not matter any more.
     Playing(Format),
     /// Playing over a WebSocket.
@@ -71,7 +87,7 @@ impl HttpSession {
     pub fn name(&self) -> &'static str {
         match self.state {
             State::WebSocket(_, format) | State::Playing(format) => format.protocol(),
-            State::Requests | State::Waiting(_) | State::Leaving | State::Over => "http",
+            _ => "http",
         }
     }
 
@@ -100,6 +116,16 @@ impl HttpSession {
                 self.head.extend_from_slice(data);
                 if self.head.len() > HTTP_HEAD_BYTES_MAX {
                     env.wishes.push(Wish::Close(Closing::new(Reason::OverLimit)));
+                }
+            }
+            // Requests that come before the answer to the one before wait for it.
+            State::Watching(_) | State::Serving => {
+                let before = self.head.len();
+                self.head.extend_from_slice(data);
+                if self.head.len() > SESSION_INPUT_MAX {
+                    self.over(env, Reason::OverLimit);
+                } else if before <= SESSION_INPUT_PAUSE && self.head.len() > SESSION_INPUT_PAUSE {
+                    env.wishes.push(Wish::Receive(false));
                 }
             }
             State::Leaving if self.head.len() + data.len() > SESSION_INPUT_MAX => {
@@ -131,7 +157,14 @@ impl HttpSession {
             self.stay = None;
             return self.refuse(out, env, &request, &Closing::because(reason, detail));
         }
-        self.begin(out, env, &request, &asked, urls);
+        match asked.what {
+            What::Live(container) => self.begin(out, env, &request, &asked.name, container, urls),
+            What::Segments(enters) => {
+                let stay = self.stay.take();
+                self.state = State::Requests;
+                self.enter_segments(out, env, request, &asked.name, enters, (urls, stay));
+            }
+        }
         let rest = std::mem::take(&mut self.head);
         if !rest.is_empty() {
             self.receive(out, env, &rest);
@@ -166,8 +199,9 @@ impl HttpSession {
                 }
             }
         }
-        let rest = std::mem::take(&mut self.head);
-        if !rest.is_empty() && matches!(self.state, State::WebSocket(..)) {
+        // What came behind a request that is not answered yet waits for that.
+        if matches!(self.state, State::WebSocket(..)) && !self.head.is_empty() {
+            let rest = std::mem::take(&mut self.head);
             self.frames(out, env, &rest);
         }
     }
@@ -195,6 +229,9 @@ impl HttpSession {
         if !matches!(request.method, Method::Get | Method::Head) {
             let head = with_cors(ResponseHead::new(405), &request, cors).header("Allow", METHODS);
             return self.reply(out, env, &request, head, Some(b"405 method not allowed\n"));
+        }
+        if let Some(found) = hls::find(env, &request) {
+            return self.segments(out, env, request, found);
         }
         if let Some(name) = self.stream_name(env, &request) {
             return match name {
@@ -291,17 +328,19 @@ impl HttpSession {
         let asked = vhost.unwrap_or(&host);
         let found = mount::find(env.config, asked, &request.path)?;
         let name = StreamName::new(found.vhost, found.app, found.stream);
-        let asked = name.map(|name| Asked { name, container: found.container });
+        let what = What::Live(found.container);
+        let asked = name.map(|name| Asked { name, what });
         Some(asked.map_err(|error| Closing::because(Reason::StreamName, error)))
     }
 
     fn play(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: Request, asked: Asked) {
+        let What::Live(container) = asked.what else { return };
         if request.method == Method::Head {
-            let head = ok(env, &request, asked.container).header("Connection", "close");
+            let head = ok(env, &request, container).header("Connection", "close");
             out.extend_from_slice(&head.finish());
             return self.over(env, Reason::PeerClosed);
         }
-        let (_, format) = format(&request, asked.container);
+        let (_, format) = format(&request, container);
         let feed = env.streams.find(&asked.name).and_then(|stream| stream.feed(format));
         if feed.is_some_and(|feed| feed.refused()) {
             env.counters.count(Reason::CodecUnsupported);
@@ -324,7 +363,7 @@ impl HttpSession {
         match admission::enter(env, &visitor, Action::Play) {
             Ok(Entry::Granted(stay)) => {
                 self.stay = stay;
-                self.begin(out, env, &request, &asked, urls);
+                self.begin(out, env, &request, &asked.name, container, urls);
             }
             Ok(Entry::Undecided(stay)) => {
                 self.stay = Some(stay);
@@ -368,11 +407,10 @@ impl HttpSession {
         out: &mut Vec<u8>,
         env: &mut Env<'_>,
         request: &Request,
-        asked: &Asked,
+        name: &StreamName,
+        container: Container,
         urls: Urls,
     ) {
-        let Asked { name, container } = asked;
-        let container = *container;
         let upgrade = match request.wants_websocket().then(|| ws::accept(request)).transpose() {
             Ok(upgrade) => upgrade,
             Err(error) => {

@@ -5,6 +5,7 @@
 //! it and nothing else: the memory in flight belongs to the driver.
 
 pub mod admission;
+pub mod body;
 pub mod breaker;
 pub mod http;
 pub mod listing;
@@ -13,6 +14,7 @@ pub mod names;
 pub mod publish;
 pub mod quiet;
 pub mod rtmp;
+pub mod viewers;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -22,8 +24,8 @@ use uring::{Arena, Conn};
 
 use crate::config::Config;
 pub use crate::hub::SessionId;
-use crate::hub::{ClientKind, Counters, Format, Reason, Urls};
-use crate::remux::{Registry, Stream};
+use crate::hub::{ClientKind, Counters, Format, Reason, StreamId, Urls};
+use crate::remux::{Clients, Registry, Stream};
 use crate::{limits, proto};
 
 /// What a session may look at and touch while it handles an event.
@@ -46,6 +48,8 @@ pub struct Env<'a> {
     pub peer: IpAddr,
     /// Connection of the session.
     pub conn: Conn,
+    /// Who publishes and plays.
+    pub clients: &'a Clients,
     /// Who may publish and play.
     pub admission: &'a admission::Admission,
     /// Decides which lines about the peer's faults are written.
@@ -74,6 +78,10 @@ pub enum Wish {
     Pause(bool),
     /// The session waits for a verdict ([`admission`]).
     Await,
+    /// Send this behind what was said so far; nothing more is said until it is sent.
+    Serve(Box<body::Body>),
+    /// The session waits for a change of the segments of a stream.
+    Watch(StreamId),
     /// Read from the peer, or do not.
     Receive(bool),
     /// The session publishes a stream from now on.
@@ -180,6 +188,8 @@ pub struct Session {
     pub sending: bool,
     /// What to play as soon as the play before has come to the end of a message.
     pub next_play: Option<Box<Play>>,
+    /// Sent behind `out` and `reply`.
+    pub body: Option<Box<body::Body>>,
     /// Close when `out` is sent.
     pub finish: Option<Reason>,
     /// The protocol.
@@ -211,6 +221,7 @@ impl Session {
             reply: Bytes::new(),
             sending: false,
             next_play: None,
+            body: None,
             finish: None,
             protocol,
         }
@@ -229,10 +240,52 @@ impl Session {
     pub fn reply_sent(&mut self, bytes: u32) {
         self.bytes_out += u64::from(bytes);
         self.sending = false;
-        self.reply.advance((bytes as usize).min(self.reply.len()));
+        let of_reply = (bytes as usize).min(self.reply.len());
+        self.reply.advance(of_reply);
+        if let Some(body) = &mut self.body {
+            // At most what was given to send, which is less than 4 GiB.
+            body.sent(bytes - of_reply as u32);
+        }
         if self.reply.is_empty() {
             self.reply = Bytes::new();
         }
+    }
+
+    /// True once when a body has been sent to its end.
+    pub fn take_served(&mut self) -> bool {
+        let done = self.reply.is_empty() && self.body.as_ref().is_some_and(|body| body.is_empty());
+        if done {
+            self.body = None;
+        }
+        done
+    }
+
+    /// Goes on after a body was sent.
+    pub fn served(&mut self, env: &mut Env<'_>) {
+        self.expect_request(env.now);
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.served(&mut self.out, env);
+        }
+    }
+
+    /// The segments it waits for have changed, or may have.
+    pub fn segments_changed(&mut self, env: &mut Env<'_>) {
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.segments_changed(&mut self.out, env);
+            if http.take_answered() {
+                self.expect_request(env.now);
+            }
+        }
+    }
+
+    /// True while it waits for a change of segments.
+    pub fn watches(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http(http) if http.watches())
+    }
+
+    fn expect_request(&mut self, now: u64) {
+        self.deadline = now + limits::HTTP_IDLE_MS_MAX * 1_000_000;
+        self.deadline_reason = Reason::IdleTimeout;
     }
 
     /// True when [`Session::tick`] would find something to do at `now` (ns).
@@ -240,7 +293,7 @@ impl Session {
         now >= self.deadline
             || match &self.protocol {
                 Protocol::Rtmp(rtmp) => rtmp.wants_tick(now),
-                Protocol::Http(http) => http.is_decided(),
+                Protocol::Http(http) => http.wants_tick(now),
             }
     }
 
@@ -248,7 +301,12 @@ impl Session {
     pub fn decided(&mut self, env: &mut Env<'_>) {
         match &mut self.protocol {
             Protocol::Rtmp(rtmp) => rtmp.decided(&mut self.out, env),
-            Protocol::Http(http) => http.decided(&mut self.out, env),
+            Protocol::Http(http) => {
+                http.decided(&mut self.out, env);
+                if http.take_answered() {
+                    self.expect_request(env.now);
+                }
+            }
         }
     }
 
@@ -268,8 +326,7 @@ impl Session {
             Protocol::Http(http) => {
                 http.receive(&mut self.out, env, data);
                 if http.take_answered() {
-                    self.deadline = env.now + limits::HTTP_IDLE_MS_MAX * 1_000_000;
-                    self.deadline_reason = Reason::IdleTimeout;
+                    self.expect_request(env.now);
                 }
             }
         }
@@ -287,8 +344,9 @@ impl Session {
         }
         // The letter about a verdict may have found the mailbox full.
         self.decided(env);
-        if let Protocol::Rtmp(rtmp) = &mut self.protocol {
-            rtmp.tick(env);
+        match &mut self.protocol {
+            Protocol::Rtmp(rtmp) => rtmp.tick(env),
+            Protocol::Http(_) => self.segments_changed(env),
         }
     }
 

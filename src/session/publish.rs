@@ -3,15 +3,22 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
 use crate::config::Vhost;
 use crate::fault::Fault;
 use crate::hub::feed::GopLimits;
+use crate::hub::stats::Counters;
 use crate::hub::stream::Health;
-use crate::hub::{ClientKind, Counters, Reason, Urls, recording};
+use crate::hub::{ClientKind, Counters, Reason, Segments, Urls, recording};
+use crate::limits;
 use crate::media::Kind;
 use crate::proto::amf0;
-use crate::remux::{Client, HttpOptions, Live, LiveOptions, Noted, Outcome, Stream};
+use crate::proto::hls::{Rules, Template};
+use crate::remux::segmenter::Segmenter;
+use crate::remux::{
+    Client, HttpOptions, Live, LiveOptions, Noted, Outcome, SegmentOptions, Stream,
+};
 
 use super::{Closing, Env, Publish, Wish};
 
@@ -69,9 +76,16 @@ impl Publisher {
                 stream.stats.resumed.fetch_add(1, Relaxed);
                 live
             }
-            None => Box::new(Live::new(options, env.arena.clone())),
+            None => {
+                let mut live = Box::new(Live::new(options, env.arena.clone()));
+                cut_segments(env, &stream, &mut live, vhost);
+                live
+            }
         };
-        if vhost.http_remux.enabled {
+        if let Some(segments) = stream.segments() {
+            segments.keep();
+        }
+        if vhost.http_remux.enabled || live.segmenter().is_some() {
             live.want_kept(&stream);
         }
         // Open from the first message on, so that the recorder has all of them.
@@ -125,12 +139,13 @@ impl Publisher {
     /// The codec is not carried; the session is to be closed.
     pub fn message(
         &mut self,
-        counters: &Counters,
+        env: &mut Env<'_>,
         kind: Kind,
         timestamp: u32,
         payload: &[u8],
     ) -> Result<(), Closing> {
         self.messages += 1;
+        let counters = env.counters;
         Counters::add(&counters.messages_received, 1);
         self.stream.stats.messages.fetch_add(1, Relaxed);
         self.stream.stats.bytes.fetch_add(payload.len() as u64, Relaxed);
@@ -158,6 +173,7 @@ impl Publisher {
         if skipped > 0 {
             (0..skipped).for_each(|_| counters.count(Reason::UnitSkipped));
         }
+        self.report_segments(env);
         for (container, unfit) in self.live.take_refusals() {
             let reason = Fault::ContainerUnfit.name();
             let suffix = container.suffix();
@@ -168,6 +184,35 @@ impl Publisher {
             self.stream.set_tracks(tracks);
         }
         Ok(())
+    }
+
+    /// Tells who wants to know of the segments that are complete.
+    fn report_segments(&mut self, env: &Env<'_>) {
+        if self.live.take_fell_back() {
+            tracing::info!(stream = %self.stream.name, "segments are MP4: MPEG-TS has no place for \
+                one of the codecs");
+            self.live.want_kept(&self.stream);
+            self.live.open_wanted(&self.stream);
+        }
+        let Some(segmenter) = self.live.segmenter() else { return };
+        if segmenter.take_short() {
+            env.counters.count(Reason::SegmentMemory);
+        }
+        let closed = segmenter.take_closed();
+        if closed.is_empty() {
+            return;
+        }
+        let vhost = env.config.vhost(self.stream.name.vhost());
+        let hooks = &vhost.http_hooks;
+        let Some(client) = self.client.as_ref().filter(|_| hooks.enabled) else { return };
+        if hooks.on_hls.is_empty() && hooks.on_hls_notify.is_empty() {
+            return;
+        }
+        for segment in closed {
+            if !env.admission.desk.tell_of_segment(client.clone(), segment) {
+                env.counters.count(Reason::SegmentNotTold);
+            }
+        }
     }
 
     /// onMetaData, already rewritten for players.
@@ -225,8 +270,20 @@ impl Publisher {
 
     /// Gives the place back. With a hold the writer stays with the stream for the next publisher.
     pub fn stop(self, env: &mut Env<'_>) {
-        let Publisher { stream, mut live, .. } = self;
-        if env.config.vhost(stream.name.vhost()).publish.hold.is_zero() {
+        let mut publisher = self;
+        publisher.live.end_segments();
+        publisher.report_segments(env);
+        let Publisher { stream, mut live, .. } = publisher;
+        let vhost = env.config.vhost(stream.name.vhost());
+        if let Some(segments) = stream.segments() {
+            let dispose = match vhost.hls.hls_dispose {
+                zero if zero.is_zero() => Duration::from_secs(limits::HLS_DISPOSE_SECONDS_MAX),
+                dispose => dispose,
+            };
+            let after = vhost.publish.hold + dispose;
+            segments.dispose_at(env.now.saturating_add(after.as_nanos() as u64));
+        }
+        if vhost.publish.hold.is_zero() {
             live.detach(&stream);
             drop(live);
             stream.release(None);
@@ -237,6 +294,44 @@ impl Publisher {
         env.touched.push(stream.clone());
         env.wishes.push(Wish::Unpublished(stream));
     }
+}
+
+/// Lets a stream that begins be cut into segments, if its vhost serves HLS.
+fn cut_segments(env: &Env<'_>, stream: &Arc<Stream>, live: &mut Live, vhost: &Vhost) {
+    let Some(options) = segment_options(vhost).filter(|_| vhost.hls.enabled) else {
+        return stream.set_segments(None);
+    };
+    let shared = stream.segments().unwrap_or_else(|| {
+        let shared = Arc::new(Segments::new(options.container()));
+        stream.set_segments(Some(shared.clone()));
+        shared
+    });
+    let memory = env.streams.segments.clone();
+    live.set_segmenter(Segmenter::new(options, stream.name.clone(), shared, memory));
+}
+
+/// What segments of a vhost are like; `None` if the configuration was not checked.
+fn segment_options(vhost: &Vhost) -> Option<SegmentOptions> {
+    let hls = &vhost.hls;
+    let ms = |time: Duration| time.as_millis() as i64;
+    let template = |text: &str| Template::parse(text).ok();
+    Some(SegmentOptions {
+        rules: Rules {
+            fragment_ms: ms(hls.hls_fragment),
+            td_ratio: hls.hls_td_ratio,
+            aof_ratio: hls.hls_aof_ratio,
+            wait_keyframe: hls.hls_wait_keyframe,
+            floor: hls.hls_ts_floor,
+            part_ms: ms(hls.hls_part),
+        },
+        window_ms: ms(hls.hls_window),
+        fmp4: hls.hls_use_fmp4,
+        names: [template(&hls.hls_ts_file)?, template(&hls.hls_fmp4_file)?],
+        init_name: template(&hls.hls_init_file)?,
+        playlist_name: template(&hls.hls_m3u8_file)?,
+        prefix: hls.hls_entry_prefix.clone(),
+        recover: hls.hls_recover,
+    })
 }
 
 fn gop_limits(vhost: &Vhost) -> GopLimits {

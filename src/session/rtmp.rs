@@ -126,12 +126,7 @@ impl RtmpSession {
                 Event::Message(message) => {
                     if let Role::Publisher(publisher) = &mut self.role {
                         wrote = true;
-                        publisher.message(
-                            env.counters,
-                            message.kind,
-                            message.timestamp,
-                            message.payload,
-                        )
+                        publisher.message(env, message.kind, message.timestamp, message.payload)
                     } else {
                         env.counters.count(Reason::MessageIgnored);
                         Ok(())
@@ -451,6 +446,7 @@ mod tests {
         arena: Arena,
         counters: Counters,
         quiet: Quiet,
+        clients: crate::remux::Clients,
         admission: admission::Admission,
     }
 
@@ -463,6 +459,7 @@ mod tests {
                 arena: Arena::new(arena).unwrap(),
                 counters: Counters::default(),
                 quiet: Quiet::default(),
+                clients: crate::remux::Clients::new(1),
                 admission: admission::Admission::default(),
             }
         }
@@ -489,6 +486,7 @@ mod tests {
                 counters: &self.counters,
                 peer,
                 conn: uring::Conn::NONE,
+                clients: &self.clients,
                 admission: &self.admission,
                 quiet: &self.quiet,
                 touched: &mut touched,

@@ -21,6 +21,8 @@ pub enum Letter {
     Touched(StreamId),
     /// Players wait for a format of a stream this shard publishes.
     Wanted(StreamId),
+    /// The segments of a stream have changed that sessions here wait for.
+    Segments(StreamId),
     /// The verdict about a session that waits is there; with a full mailbox its tick finds it.
     Decided(Conn),
     /// Close connections, by an operator's wish.
@@ -41,6 +43,11 @@ pub enum Kick {
         /// Index of its connection.
         index: usize,
         /// Its id: the connection may be another's by now.
+        id: SessionId,
+    },
+    /// None: a viewer of HLS is sent away. For the first shard.
+    Viewer {
+        /// Its id.
         id: SessionId,
     },
     /// Those that publish or play a stream.

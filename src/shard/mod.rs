@@ -147,6 +147,8 @@ pub struct Shard<D: Driver> {
     touched: Vec<Arc<Stream>>,
     /// Streams without publisher whose players are held, and until when, ns.
     holds: Vec<(u64, Arc<Stream>)>,
+    /// Sessions that wait for a change of a stream's segments.
+    watching: HashMap<StreamId, Vec<Conn>>,
     /// Streams to be forgotten when they are still idle at that time, ns. Weak, because who only
     /// waits to forget a stream does not use it, and there may be several.
     lingering: Vec<(u64, Weak<Stream>)>,
@@ -162,6 +164,8 @@ pub struct Shard<D: Driver> {
     hurry_at: u64,
     random: u64,
     next_tick: u64,
+    /// Ticks so far.
+    ticks: u32,
     /// When a failed accept was last logged, ns.
     accept_warned_at: Option<u64>,
     draining: bool,
@@ -202,6 +206,7 @@ impl<D: Driver> Shard<D> {
             publishing: HashMap::new(),
             touched: Vec::new(),
             holds: Vec::new(),
+            watching: HashMap::new(),
             lingering: Vec::new(),
             wakes: 0,
             lobby: Lobby::default(),
@@ -211,6 +216,7 @@ impl<D: Driver> Shard<D> {
             hurry_at: now,
             random: seed | 1,
             next_tick: now,
+            ticks: 0,
             accept_warned_at: None,
             draining: false,
             stopping: false,
@@ -288,6 +294,7 @@ impl<D: Driver> Shard<D> {
             streams: &self.shared.streams,
             arena: &self.shared.arena,
             counters: &self.counters,
+            clients: &self.shared.clients,
             peer: session.peer.ip(),
             conn: session.conn,
             admission: &self.shared.admission,
@@ -336,6 +343,19 @@ impl<D: Driver> Shard<D> {
                 if let Some(session) = self.session(conn) {
                     session.expect_by(Some((by, Reason::HookTimeout)));
                 }
+            }
+            Wish::Serve(body) => {
+                let by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
+                if let Some(session) = self.session(conn) {
+                    session.body = Some(body);
+                    session.expect_by(Some((by, Reason::FellBehind)));
+                }
+            }
+            Wish::Watch(stream) => {
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(None);
+                }
+                self.watching.entry(stream).or_default().push(conn);
             }
             Wish::Receive(true) => self.driver.receive(conn),
             Wish::Receive(false) => self.driver.receive_pause(conn),
@@ -596,8 +616,30 @@ impl<D: Driver> Shard<D> {
         if session.sending {
             return;
         }
-        if let Some(bytes) = session.take_reply() {
-            self.driver.send(conn, uring::Payload::Bytes(bytes), uring::SendMode::Copy);
+        let reply = session.take_reply();
+        let range = session.body.as_ref().and_then(|body| body.front(limits::SEND_BYTES_MAX));
+        session.sending |= range.is_some();
+        let (local, peer) = (session.local, session.peer.ip());
+        let (payload, mode) = match (reply, range) {
+            // A head and the beginning of its body are one send.
+            (Some(reply), Some(range)) => {
+                let mut gather = self.driver.take_gather();
+                gather.head.extend_from_slice(&reply);
+                gather.pieces.push(uring::Piece::Head(0..reply.len() as u32));
+                gather.pieces.push(uring::Piece::Block(range));
+                (Some(uring::Payload::Gather(gather)), uring::SendMode::Copy)
+            }
+            (Some(reply), None) => (Some(uring::Payload::Bytes(reply)), uring::SendMode::Copy),
+            (None, Some(range)) => {
+                let route = self.routes.of(local, peer);
+                let mode = self.routes.mode(route, range.end - range.start);
+                (Some(uring::Payload::Range(range)), mode)
+            }
+            (None, None) => (None, uring::SendMode::Copy),
+        };
+        let Some(session) = self.session(conn) else { return };
+        if let Some(payload) = payload {
+            self.driver.send(conn, payload, mode);
         } else if let Some(reason) = session.finish {
             self.close(conn, &Closing::new(reason));
         } else if session.is_leaving() {

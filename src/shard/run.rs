@@ -23,6 +23,9 @@ const TICK_NS: u64 = 250_000_000;
 /// How long completions are not gathered for the sake of many after somebody was in a hurry, ns.
 const HURRY_NS: u64 = 500_000_000;
 
+/// Ticks between two looks for waiting sessions that are gone.
+const WATCHING_TICKS: u32 = 16;
+
 /// Time between two warnings that accepting fails, ns.
 const ACCEPT_WARNING_NS: u64 = 10_000_000_000;
 
@@ -241,10 +244,19 @@ impl<D: Driver> Shard<D> {
             match result {
                 Ok(bytes) => {
                     self.bytes_sent += u64::from(bytes);
+                    let by = self.driver.now() + limits::REPLY_MS_MAX * 1_000_000;
+                    let mut served = false;
                     if let Some(session) = self.session(conn) {
                         session.reply_sent(bytes);
+                        if session.body.is_some() {
+                            session.expect_by(Some((by, Reason::FellBehind)));
+                        }
+                        served = session.take_served();
                     }
-                    self.flush_replies(conn);
+                    match served {
+                        true => self.with_session(conn, |s, env| s.served(env)),
+                        false => self.flush_replies(conn),
+                    }
                 }
                 Err(errno) => self.close(conn, &Closing::because(Reason::ConnectionError, errno)),
             }
@@ -269,6 +281,7 @@ impl<D: Driver> Shard<D> {
             match letter {
                 Letter::Touched(id) => self.mark_due(id),
                 Letter::Wanted(id) => self.open_wanted(id),
+                Letter::Segments(id) => self.segments_changed(id),
                 Letter::Decided(conn) => self.with_session(conn, |s, env| s.decided(env)),
                 Letter::Kick(kick) => self.kick(&kick),
                 Letter::Reloaded => self.take_configuration(),
@@ -278,12 +291,50 @@ impl<D: Driver> Shard<D> {
         }
         if self.shared.post.mailbox(self.index).take_missed() {
             self.take_configuration();
+            let watched: Vec<_> = self.watching.keys().copied().collect();
+            for id in watched {
+                self.segments_changed(id);
+            }
             for index in 0..self.follows.len() {
                 self.mark_follow_due(index as u32);
             }
             let ids: Vec<_> = self.publishing.keys().copied().collect();
             for id in ids {
                 self.open_wanted(id);
+            }
+        }
+    }
+
+    /// Lets those look again who wait for a change of a stream's segments.
+    fn segments_changed(&mut self, id: crate::hub::StreamId) {
+        // Who goes on waiting comes into the table again.
+        for conn in self.watching.remove(&id).unwrap_or_default() {
+            self.with_session(conn, |session, env| session.segments_changed(env));
+        }
+    }
+
+    /// Viewers of HLS that do not come any more, and waiting sessions that are gone.
+    fn end_viewers(&mut self, all: bool) {
+        self.ticks = self.ticks.wrapping_add(1);
+        if self.ticks.is_multiple_of(WATCHING_TICKS) && !self.watching.is_empty() {
+            let sessions = &self.sessions;
+            let waits = |conn: &Conn| {
+                let session = sessions.get(conn.index()).and_then(Option::as_ref);
+                session.is_some_and(|session| session.conn == *conn && session.watches())
+            };
+            self.watching.retain(|_, conns| {
+                conns.retain(waits);
+                !conns.is_empty()
+            });
+        }
+        // The table is everybody's, so one of us looks after it.
+        if self.index == 0 {
+            let time = (self.driver.now(), (self.clocks.wall_ms)());
+            let admission = self.shared.admission.clone();
+            let clients = self.shared.clients.clone();
+            let ended = admission.viewers.expire(all, &clients, &admission.desk, time);
+            for stream in ended.iter().filter(|stream| stream.players() == 0) {
+                self.linger(stream);
             }
         }
     }
@@ -324,7 +375,16 @@ impl<D: Driver> Shard<D> {
                 let session = self.sessions.get(index).and_then(Option::as_ref);
                 session.filter(|session| session.id == id).map(|s| s.conn).into_iter().collect()
             }
+            Kick::Viewer { id } => {
+                let time = (self.driver.now(), (self.clocks.wall_ms)());
+                let admission = self.shared.admission.clone();
+                admission.viewers.kick(id, &self.shared.clients, &admission.desk, time);
+                Vec::new()
+            }
             Kick::Stream { stream, publishers, players } => {
+                if players && self.index == 0 {
+                    self.kick_viewers(stream);
+                }
                 let publisher = self.publishing.get(&stream).filter(|_| publishers);
                 let mut conns: Vec<Conn> = publisher.iter().map(|(conn, _)| *conn).collect();
                 let follows = self.follows.iter().flatten().filter(|f| f.stream.id == stream);
@@ -339,6 +399,17 @@ impl<D: Driver> Shard<D> {
         }
     }
 
+    fn kick_viewers(&mut self, stream: crate::hub::StreamId) {
+        let time = (self.driver.now(), (self.clocks.wall_ms)());
+        let (admission, clients) = (self.shared.admission.clone(), self.shared.clients.clone());
+        let of_it = |client: &crate::remux::Client| {
+            client.kind == crate::hub::ClientKind::HlsPlay && client.stream.id == stream
+        };
+        for client in clients.page_of(0, limits::HLS_VIEWERS_MAX, of_it) {
+            admission.viewers.kick(client.id, &clients, &admission.desk, time);
+        }
+    }
+
     fn drain(&mut self) {
         self.draining = true;
         for (listener, _) in std::mem::take(&mut self.listeners) {
@@ -349,6 +420,7 @@ impl<D: Driver> Shard<D> {
     fn stop(&mut self) {
         self.drain();
         self.stopping = true;
+        self.end_viewers(true);
         let conns: Vec<Conn> = self.sessions.iter().flatten().map(|s| s.conn).collect();
         for conn in conns {
             self.close(conn, &Closing::new(Reason::Shutdown));
@@ -360,6 +432,7 @@ impl<D: Driver> Shard<D> {
         let mut touched = std::mem::take(&mut self.touched);
         for stream in touched.drain(..) {
             self.mark_due(stream.id);
+            self.tell_watchers(&stream);
             let mut others = stream.followers() & !(1 << self.index);
             let vhost = || self.shared.config.vhost(stream.name.vhost());
             if others != 0 && vhost().merged_write().adaptive {
@@ -373,6 +446,19 @@ impl<D: Driver> Shard<D> {
         }
         if self.touched.is_empty() {
             self.touched = touched;
+        }
+    }
+
+    /// Tells those who wait for a change of a stream's segments, if there was one.
+    fn tell_watchers(&mut self, stream: &crate::remux::Stream) {
+        let mut shards = stream.take_waiting();
+        while shards != 0 {
+            let shard = shards.trailing_zeros() as usize;
+            shards &= shards - 1;
+            match shard == self.index {
+                true => self.segments_changed(stream.id),
+                false => self.tell(shard, Letter::Segments(stream.id)),
+            }
         }
     }
 
@@ -543,6 +629,7 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.end_holds(now);
+        self.end_viewers(false);
         self.forget_idle(now);
         if let Some(why) = self.driver.take_diagnostic() {
             tracing::warn!(reason = Fault::KernelRefused.name(), shard = self.index, "{why}");
@@ -600,6 +687,15 @@ impl<D: Driver> Shard<D> {
             }
             let (_, stream) = self.lingering.swap_remove(at);
             let Some(stream) = stream.upgrade() else { continue };
+            // Segments are there for some time after their stream.
+            let disposes_at = stream.segments().and_then(|segments| segments.disposes_at());
+            if let Some(at) = disposes_at.filter(|_| !stream.is_active()) {
+                if at > now {
+                    self.lingering.push((at, Arc::downgrade(&stream)));
+                    continue;
+                }
+                stream.set_segments(None);
+            }
             let in_use = stream.players() > 0 || stream.is_active();
             // In use: whoever stops using it last looks again. Otherwise it goes now, or, when
             // somebody has a handle just now, in a moment.

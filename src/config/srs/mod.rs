@@ -411,7 +411,7 @@ impl Reader<'_> {
                 Raw::Text(word.into())
             }
             Kind::Bytes { .. } => Raw::Text(word.into()),
-            Kind::Int { .. } | Kind::Time { .. } => {
+            Kind::Int { .. } | Kind::Ratio { .. } | Kind::Time { .. } => {
                 let (number, rest) = leading_number(word);
                 let Some(number) = number else {
                     return Err(format!("{path} must be a number, not {word:?}"));

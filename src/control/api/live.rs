@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
+use crate::config::Hls;
 use crate::control::sampler::{Sampler, Vhost};
 use crate::hub::{Counters, Reason};
 use crate::media::codec::{AudioCodec, VideoCodec};
@@ -12,7 +13,11 @@ use crate::media::track::{AudioTrack, Level, VideoTrack};
 use crate::remux::{Client, Stream};
 use crate::version::id_of;
 
-pub(super) fn vhost_json(vhost: &Vhost) -> Value {
+pub(super) fn vhost_json(vhost: &Vhost, hls: &Hls) -> Value {
+    let hls = match hls.enabled {
+        true => json!({ "enabled": true, "fragment": hls.hls_fragment.as_secs_f64() }),
+        false => json!({ "enabled": false }),
+    };
     json!({
         "id": id_of(&vhost.name),
         "name": vhost.name,
@@ -22,7 +27,7 @@ pub(super) fn vhost_json(vhost: &Vhost) -> Value {
         "send_bytes": vhost.bytes_sent,
         "recv_bytes": vhost.bytes_received,
         "kbps": { "recv_30s": vhost.kbps[0], "send_30s": vhost.kbps[1] },
-        "hls": { "enabled": false },
+        "hls": hls,
     })
 }
 
@@ -414,7 +419,7 @@ mod tests {
         assert_eq!(json["clients"], 2);
 
         let vhost = Vhost { name: "a.com".into(), clients: 3, ..Vhost::default() };
-        let json = vhost_json(&vhost);
+        let json = vhost_json(&vhost, &Hls::default());
         let expected = "id name enabled clients streams send_bytes recv_bytes kbps hls";
         let mut found = keys(&json);
         found.sort();

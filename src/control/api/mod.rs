@@ -23,8 +23,8 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::hub::SessionId;
 use crate::hub::clients::Place;
+use crate::hub::{ClientKind, SessionId};
 use crate::limits;
 use crate::proto::http::url::{decode_path, host_name, parse_query, percent_decode};
 use crate::remux::{Client, Stream};
@@ -298,13 +298,16 @@ impl Api {
 
     fn vhosts(&self, id: Option<&str>) -> Reply {
         let vhosts = self.sampler.vhosts(&self.handle.streams, super::wall_ms());
+        let config = self.handle.config();
+        let json =
+            |vhost: &super::sampler::Vhost| live::vhost_json(vhost, &config.vhost(&vhost.name).hls);
         match id {
             None => {
-                let list: Vec<_> = vhosts.iter().map(live::vhost_json).collect();
+                let list: Vec<_> = vhosts.iter().map(json).collect();
                 Reply::success(&[("vhosts", Value::Array(list))])
             }
             Some(id) => match vhosts.iter().find(|v| version::id_of(&v.name) == id) {
-                Some(vhost) => Reply::success(&[("vhost", live::vhost_json(vhost))]),
+                Some(vhost) => Reply::success(&[("vhost", json(vhost))]),
                 None => Reply::failure(Code::VhostNotFound),
             },
         }
@@ -430,6 +433,10 @@ impl Api {
     }
 
     async fn kick_client(&self, client: &Client) -> bool {
+        if client.kind == ClientKind::HlsPlay {
+            // It has no connection that could be closed; the first shard looks after viewers.
+            return self.kick(0, Kick::Viewer { id: client.id }).await;
+        }
         let (shard, index) = client.place();
         self.kick(shard, Kick::Session { index, id: client.id }).await
     }

@@ -84,7 +84,7 @@ pub(super) fn features(config: &Config) -> Value {
         "build2": env!("CARGO_PKG_RUST_VERSION"),
         "features": {
             "ssl": true,
-            "hls": false,
+            "hls": config.all_vhosts().any(|(_, vhost)| vhost.hls.enabled),
             "hds": false,
             "callback": true,
             "api": config.http_api.enabled,

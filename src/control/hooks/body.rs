@@ -3,7 +3,10 @@
 use serde_json::Value;
 
 use crate::config::Action;
+use crate::hub::segments::Segment;
 use crate::media::name::{DEFAULT_VHOST, StreamName};
+use crate::proto::hls::{Template, Values};
+use crate::remux::Client;
 use crate::session::admission::Case;
 use crate::version;
 
@@ -127,6 +130,39 @@ impl Happening {
         object.stream(&self.name, Some(&version::id_of(self.name.key())));
         object.finish()
     }
+}
+
+/// The body of on_hls. The playlist is named by its template.
+pub fn segment(client: &Client, segment: &Segment, playlist: &str, stream: &str) -> String {
+    let name = &client.stream.name;
+    let playlist = Template::parse(playlist).map_or_else(
+        |_| String::new(),
+        |template| {
+            let (vhost, app, stream) = (name.vhost(), name.app(), name.stream());
+            template.fill(&Values { vhost, app, stream, ..Values::default() })
+        },
+    );
+    let cwd = std::env::current_dir().unwrap_or_default();
+    let mut object = Object::default();
+    object.text("server_id", version::server_id());
+    object.text("service_id", version::service_id());
+    object.text("action", "on_hls");
+    object.text("client_id", client.id.as_str());
+    object.text("ip", &client.ip().to_string());
+    object.text("vhost", name.vhost());
+    object.text("app", name.app());
+    object.text("tcUrl", client.urls.tc_url());
+    object.text("stream", stream_part(name));
+    object.text("param", client.urls.param());
+    object.field("duration", &Value::from(segment.duration_ms as f64 / 1_000.0));
+    object.text("cwd", &cwd.to_string_lossy());
+    object.text("file", &segment.name);
+    object.text("url", &segment.uri);
+    object.text("m3u8", &playlist);
+    object.text("m3u8_url", &playlist);
+    object.number("seq_no", segment.number);
+    object.stream(name, Some(stream));
+    object.finish()
 }
 
 /// The stream without extension, which is what it is known by.

@@ -8,6 +8,7 @@
 pub mod body;
 pub mod grumble;
 pub mod jwt;
+mod segments;
 pub mod stats;
 
 use std::cell::RefCell;
@@ -86,8 +87,10 @@ impl Hooks {
     pub async fn run(self: Rc<Self>) {
         let desk = self.parts.admission.desk.clone();
         let notify = Arc::new(Notify::new());
-        let waker = notify.clone();
-        desk.set_waker(move || waker.notify_one());
+        let segments = Arc::new(Notify::new());
+        let wakers = [notify.clone(), segments.clone()];
+        desk.set_waker(move || wakers.iter().for_each(|waker| waker.notify_one()));
+        tokio_uring::spawn(self.clone().tell_of_segments(segments));
         loop {
             notify.notified().await;
             desk.look();

@@ -68,6 +68,11 @@ fn decode_text(raw: &str) -> String {
         .unwrap_or_else(|| raw.to_owned())
 }
 
+/// A path with everything but its slashes encoded where that is needed.
+pub fn encode_path(path: &str) -> String {
+    path.split('/').map(percent_encode).collect::<Vec<_>>().join("/")
+}
+
 /// Writes text so that it can stand in a path or a query: all but letters, digits and `-._~`
 /// encoded.
 pub fn percent_encode(text: &str) -> String {

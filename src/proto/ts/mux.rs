@@ -87,6 +87,12 @@ impl Mux {
         Ok(())
     }
 
+    /// The tables are written before the next unit.
+    pub fn want_tables(&mut self) {
+        self.tables_at = None;
+        self.clock_at = None;
+    }
+
     /// Appends a picture. True when a player can start at it.
     ///
     /// # Errors

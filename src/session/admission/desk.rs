@@ -5,14 +5,16 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use crossbeam::queue::SegQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 use uring::Conn;
 
 use super::Visitor;
 use crate::config::Action;
 use crate::hub::Reason;
-use crate::limits::HOOK_CASES_MAX;
+use crate::hub::segments::Segment;
+use crate::limits::{HOOK_CASES_MAX, SEGMENT_NOTES_WAITING};
 use crate::media::name::StreamName;
+use crate::remux::Client;
 use crate::session::SessionId;
 
 /// What was decided about a client.
@@ -142,7 +144,18 @@ pub struct Desk {
     cases: Arc<AtomicUsize>,
     /// The control thread has been woken and has not looked yet.
     woken: AtomicBool,
+    /// Segments that hooks are to be told of.
+    segments: SegmentNotes,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// A bounded queue.
+struct SegmentNotes(ArrayQueue<(Arc<Client>, Arc<Segment>)>);
+
+impl Default for SegmentNotes {
+    fn default() -> Self {
+        SegmentNotes(ArrayQueue::new(SEGMENT_NOTES_WAITING))
+    }
 }
 
 /// The right to have a case open.
@@ -168,12 +181,28 @@ impl Desk {
     /// Leaves a note.
     pub fn put(&self, note: Note) {
         self.notes.push(note);
+        self.wake();
+    }
+
+    fn wake(&self) {
         // Once per look of the control thread: waking is a system call.
         if !self.woken.swap(true, Ordering::AcqRel)
             && let Some(wake) = self.waker.get()
         {
             wake();
         }
+    }
+
+    /// Leaves a note that a publisher's segment is complete. False when too many wait.
+    pub fn tell_of_segment(&self, publisher: Arc<Client>, segment: Arc<Segment>) -> bool {
+        let fits = self.segments.0.push((publisher, segment)).is_ok();
+        self.wake();
+        fits
+    }
+
+    /// The next complete segment, and its publisher.
+    pub fn take_segment(&self) -> Option<(Arc<Client>, Arc<Segment>)> {
+        self.segments.0.pop()
     }
 
     /// The next note.

@@ -46,6 +46,8 @@ pub struct Admission {
     pub desk: Arc<Desk>,
     /// Seats that are taken.
     pub quotas: Arc<Quotas>,
+    /// Who watches HLS.
+    pub viewers: super::viewers::Viewers,
     /// How loaded the server is.
     pub breaker: super::breaker::Breaker,
     /// Vhosts that send more than their cap just now; kept by the control thread.
@@ -155,6 +157,15 @@ pub fn enter(env: &mut Env<'_>, visitor: &Visitor<'_>, action: Action) -> Result
     }
     case.decide(Verdict::Granted);
     Ok(Entry::Granted(Some(stay)))
+}
+
+/// True when not everybody may play.
+pub fn has_play_rule(vhost: &Vhost) -> bool {
+    let hooks = &vhost.http_hooks;
+    vhost.token.play
+        || vhost.security.enabled
+        || vhost.refer.enabled
+        || (hooks.enabled && !hooks.on_play.is_empty())
 }
 
 fn take_seat(

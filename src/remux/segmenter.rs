@@ -1,0 +1,463 @@
+//! A stream's feed as segments: the writer's side of [`Segments`].
+//!
+//! The writer says before each message whether something ends there ([`Segmenter::before`]), and
+//! after it that it is in the feed. Segments are ranges of that feed.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::mux::Muxer;
+use crate::hub::segments::{Init, OpenSegment, Part, Segment, bytes_of, pieces};
+use crate::hub::{Container, FeedWriter, Position, SegmentList, SegmentMemory, Segments};
+use crate::limits;
+use crate::media::name::StreamName;
+use crate::proto::hls::{Cut, Cutter, Frame, Rules, Template, Values};
+use crate::proto::http::url;
+
+/// What a stream's segments are like.
+#[derive(Clone, Debug)]
+pub struct SegmentOptions {
+    /// Where to cut.
+    pub rules: Rules,
+    /// How much a playlist has, ms.
+    pub window_ms: i64,
+    /// Fragmented MP4 instead of MPEG-TS.
+    pub fmp4: bool,
+    /// Names of segments, of MPEG-TS and of MP4.
+    pub names: [Template; 2],
+    /// Name of the initialisation segment.
+    pub init_name: Template,
+    /// Name of the playlist, which addresses are relative to.
+    pub playlist_name: Template,
+    /// What goes before addresses.
+    pub prefix: String,
+    /// Numbers go on when the stream is published again after its end.
+    pub recover: bool,
+}
+
+impl SegmentOptions {
+    /// What segments begin to be packed in.
+    pub fn container(&self) -> Container {
+        if self.fmp4 { Container::Fmp4 } else { Container::Ts }
+    }
+}
+
+/// Makes the segments of one stream.
+#[derive(Debug)]
+pub struct Segmenter {
+    options: SegmentOptions,
+    container: Container,
+    stream: StreamName,
+    shared: Arc<Segments>,
+    memory: Arc<SegmentMemory>,
+    cutter: Cutter,
+    /// Tracks are known: segments may begin.
+    ready: bool,
+    /// What comes does not fit what there is.
+    broken: bool,
+    next: u64,
+    open: Option<Open>,
+    init: Option<Arc<Init>>,
+    /// How many initialisation segments there were.
+    inits: u64,
+    /// As in the list, which is made from these.
+    segments: VecDeque<Arc<Segment>>,
+    unlisted: usize,
+    discontinuities: u64,
+    /// Segments that were completed since this was last asked.
+    closed: Vec<Arc<Segment>>,
+    /// Fewer segments are kept than asked for, for want of memory.
+    short: bool,
+}
+
+/// The segment that is being written.
+#[derive(Debug)]
+struct Open {
+    start: Position,
+    part_start: Position,
+    wall_ms: i64,
+    discontinuity: bool,
+    independent: bool,
+    part_independent: bool,
+    parts: Vec<Arc<Part>>,
+}
+
+impl Segmenter {
+    /// Goes on where the segments of a former publisher end, if the options say so and players know
+    /// the same container; else begins anew.
+    pub fn new(
+        options: SegmentOptions,
+        stream: StreamName,
+        shared: Arc<Segments>,
+        memory: Arc<SegmentMemory>,
+    ) -> Segmenter {
+        let container = options.container();
+        let mut segmenter = Segmenter {
+            cutter: Cutter::new(options.rules),
+            options,
+            container,
+            stream,
+            shared,
+            memory,
+            ready: false,
+            broken: false,
+            next: 0,
+            open: None,
+            init: None,
+            inits: 0,
+            segments: VecDeque::new(),
+            unlisted: 0,
+            discontinuities: 0,
+            closed: Vec::new(),
+            short: false,
+        };
+        let list = segmenter.shared.list();
+        if segmenter.options.recover && list.has_begun() {
+            segmenter.next = list.next_number();
+            segmenter.broken = true;
+            segmenter.segments = list.segments.clone();
+            segmenter.unlisted = list.unlisted;
+            segmenter.discontinuities = list.discontinuities;
+            segmenter.inits = 1 + list.segments.len() as u64 + list.next_number();
+            segmenter.cutter.keep_targets(list.target_s, list.part_target_ms);
+        } else {
+            segmenter.shared.publish(SegmentList::empty(container));
+        }
+        segmenter.shared.keep();
+        segmenter
+    }
+
+    /// What segments are packed in.
+    pub fn container(&self) -> Container {
+        self.container
+    }
+
+    /// The stream cannot be had in MPEG-TS: goes on with MP4. False if that is what it does.
+    pub fn fall_back(&mut self) -> bool {
+        if self.container == Container::Fmp4 {
+            return false;
+        }
+        self.container = Container::Fmp4;
+        self.init = None;
+        self.open = None;
+        self.publish(None);
+        true
+    }
+
+    /// The tracks are known.
+    pub fn set_ready(&mut self) {
+        self.ready = true;
+    }
+
+    /// The tracks are others from here on.
+    pub fn tracks_changed(&mut self, writer: Option<&mut FeedWriter>, muxer: Option<&Muxer>) {
+        self.interrupt(writer, muxer);
+        self.cutter.forget_tracks();
+    }
+
+    /// The publisher leaves, or another comes: what there is ends here, and what follows is not its
+    /// continuation.
+    pub fn interrupt(&mut self, writer: Option<&mut FeedWriter>, muxer: Option<&Muxer>) {
+        if let (Some(writer), Some(muxer)) = (writer, muxer)
+            && self.open.is_some()
+        {
+            let end_ms = self.cutter.end_ms();
+            self.end_segment(writer, end_ms);
+            self.publish(Some(muxer));
+        }
+        self.broken |= self.next > 0;
+    }
+
+    /// True while a segment is being written.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// What ends before this frame.
+    pub fn before(&self, frame: &Frame) -> Cut {
+        if self.open.is_none() { Cut::Nothing } else { self.cutter.before(frame) }
+    }
+
+    /// A frame is about to be appended to the feed by this writer: ends what ends before it.
+    pub fn cut(&mut self, cut: Cut, time_ms: i64, writer: &mut FeedWriter) {
+        match cut {
+            Cut::Nothing => {}
+            Cut::Part => self.end_part(writer, time_ms),
+            Cut::Segment => self.end_segment(writer, time_ms),
+        }
+    }
+
+    /// A frame was appended, behind `before`. `init_len` bytes in front of it belong to no segment.
+    pub fn took(
+        &mut self,
+        cut: Cut,
+        frame: &Frame,
+        before: Position,
+        init_len: usize,
+        (writer, muxer): (&mut FeedWriter, &mut Muxer),
+    ) {
+        // Without pictures any frame is a place to start; with them, the first has to be one.
+        let starts = frame.keyframe || !muxer.has_video();
+        if self.open.is_none() && !(self.ready && (starts || cut == Cut::Segment)) {
+            writer.forget_before(u64::MAX);
+            return;
+        }
+        let independent = starts;
+        if self.open.is_none() {
+            self.note_init(muxer);
+            let end = writer.position();
+            // What is in front of the frame was written with it, at the end of the same block.
+            let start = match init_len {
+                0 => before,
+                len if end.block == before.block => {
+                    Position { offset: before.offset + len as u32, ..before }
+                }
+                len => Position { block: before.block + 1, offset: len as u32 },
+            };
+            writer.forget_before(start.block);
+            self.open = Some(Open {
+                start,
+                part_start: start,
+                wall_ms: frame.wall_ms,
+                discontinuity: std::mem::take(&mut self.broken),
+                independent,
+                part_independent: independent,
+                parts: Vec::new(),
+            });
+        } else if let Some(open) = &mut self.open {
+            open.part_independent |= cut == Cut::Part && independent;
+        }
+        self.cutter.take(frame);
+        if cut != Cut::Nothing {
+            self.publish(Some(muxer));
+        }
+    }
+
+    /// Segments that were completed since this was last asked.
+    pub fn take_closed(&mut self) -> Vec<Arc<Segment>> {
+        std::mem::take(&mut self.closed)
+    }
+
+    /// True once when fewer segments are kept than asked for, for want of memory.
+    pub fn take_short(&mut self) -> bool {
+        std::mem::take(&mut self.short)
+    }
+
+    fn note_init(&mut self, muxer: &mut Muxer) {
+        let Some(bytes) = muxer.tell_init().filter(|_| self.container == Container::Fmp4) else {
+            self.init = None;
+            return;
+        };
+        if self.init.as_ref().is_some_and(|init| init.bytes == bytes) {
+            return;
+        }
+        let name = self.options.init_name.fill(&self.values(0, 0, 0));
+        let name = match self.inits {
+            0 => name,
+            count => numbered(&name, "-", count),
+        };
+        self.inits += 1;
+        // Another description of the same stream: decoders have to begin anew.
+        self.broken |= self.init.is_some();
+        let uri = self.uri(&name);
+        self.init = Some(Arc::new(Init { name, uri, bytes: Bytes::from(bytes) }));
+    }
+
+    fn end_part(&mut self, writer: &FeedWriter, time_ms: i64) {
+        let Some(blocks) = writer.recorded() else { return };
+        let number = self.next;
+        let Some(open) = &mut self.open else { return };
+        let duration_ms = self.cutter.end_part(time_ms);
+        let end = writer.position();
+        let pieces = pieces(blocks, open.part_start, end);
+        open.part_start = end;
+        let independent = std::mem::take(&mut open.part_independent);
+        if pieces.is_empty() {
+            return;
+        }
+        let index = open.parts.len() as u64;
+        let wall_ms = open.wall_ms;
+        let name = self.part_name(number, wall_ms, index);
+        let uri = self.uri(&name);
+        let part = Arc::new(Part { name, uri, duration_ms, independent, pieces });
+        if let Some(open) = &mut self.open {
+            open.parts.push(part);
+        }
+    }
+
+    fn end_segment(&mut self, writer: &mut FeedWriter, time_ms: i64) {
+        if self.options.rules.part_ms > 0 {
+            self.end_part(writer, time_ms);
+        }
+        let Some(open) = self.open.take() else { return };
+        let end = writer.position();
+        let pieces = writer.recorded().map(|blocks| pieces(blocks, open.start, end));
+        let pieces = pieces.unwrap_or_default();
+        writer.forget_before(end.block);
+        let start_ms = self.cutter.start_ms().unwrap_or(time_ms);
+        // SRS: what is shorter than this is no segment. It would settle the target, too.
+        if time_ms - start_ms < limits::SEGMENT_MS_MIN || bytes_of(&pieces) == 0 {
+            // Parts of it that players were told of stay in a segment, however short.
+            if open.parts.len() <= 1 || self.cutter.target_s().is_none() {
+                self.cutter.drop_segment();
+                self.broken |= open.discontinuity;
+                return;
+            }
+        }
+        let mut duration_ms = self.cutter.end_segment(time_ms);
+        if !open.parts.is_empty() {
+            duration_ms = open.parts.iter().map(|part| part.duration_ms).sum();
+        }
+        let number = self.next;
+        self.next += 1;
+        let name = self.segment_name(number, open.wall_ms, duration_ms);
+        let uri = self.uri(&name);
+        let mut segment = Segment::new(number, name, pieces);
+        segment.uri = uri;
+        segment.start_ms = start_ms;
+        segment.duration_ms = duration_ms;
+        segment.wall_ms = open.wall_ms;
+        segment.discontinuity = open.discontinuity;
+        segment.independent = open.independent;
+        segment.init.clone_from(&self.init);
+        segment.parts = open.parts;
+        let segment = Arc::new(segment);
+        segment.count_in(&self.memory);
+        self.segments.push_back(segment.clone());
+        if self.closed.len() < CLOSED_MAX {
+            self.closed.push(segment);
+        }
+        self.let_go();
+    }
+
+    /// Takes old segments out of the playlist, and lets go of those that nobody can be loading.
+    fn let_go(&mut self) {
+        let target_ms = self.cutter.target_s().unwrap_or(0) as i64 * 1_000;
+        let listed = |segments: &VecDeque<Arc<Segment>>, unlisted| -> i64 {
+            segments.iter().skip(unlisted).map(|segment| segment.duration_ms).sum()
+        };
+        let mut total_ms = listed(&self.segments, self.unlisted);
+        let mut window_ms = self.options.window_ms;
+        loop {
+            // RFC 8216 6.2.2: a playlist keeps three target durations.
+            let least_ms = 3 * target_ms;
+            while total_ms > window_ms
+                && let Some(first) = self.segments.get(self.unlisted)
+                && total_ms - first.duration_ms >= least_ms
+                && self.segments.len() - self.unlisted > 1
+            {
+                total_ms -= first.duration_ms;
+                self.discontinuities += u64::from(first.discontinuity);
+                self.unlisted += 1;
+            }
+            // RFC 8216 6.2.2: what has left the playlist can be had for as long as it was in it.
+            let end_ms = self.segments.back().map_or(0, |last| last.start_ms + last.duration_ms);
+            let keep_ms = if self.memory.is_over() { 0 } else { total_ms + window_ms };
+            while self.unlisted > 0
+                && self.segments.front().is_some_and(|first| {
+                    let age_ms = end_ms - first.start_ms;
+                    !(0..=keep_ms + 2 * first.duration_ms).contains(&age_ms)
+                })
+            {
+                self.segments.pop_front();
+                self.unlisted -= 1;
+            }
+            // Still too much: the playlist gets shorter, down to what it has to have.
+            if window_ms == 0 || !self.memory.is_over() {
+                return;
+            }
+            self.short = true;
+            window_ms = 0;
+        }
+    }
+
+    fn publish(&mut self, muxer: Option<&Muxer>) {
+        let before = self.shared.list();
+        let part_target_ms = self.cutter.part_target_ms();
+        let open = self.open.as_ref().filter(|_| part_target_ms.is_some()).map(|open| {
+            let index = open.parts.len() as u64;
+            let hint = self.part_name(self.next, open.wall_ms, index);
+            OpenSegment {
+                number: self.next,
+                wall_ms: open.wall_ms,
+                discontinuity: open.discontinuity,
+                init: self.init.clone(),
+                parts: open.parts.clone(),
+                hint_uri: self.uri(&hint),
+                hint,
+            }
+        });
+        let mut content = muxer.map_or_else(|| before.content.clone(), Muxer::content);
+        content.fps = content.fps.or(self.cutter.frames_per_second());
+        self.shared.publish(SegmentList {
+            container: self.container,
+            target_s: self.cutter.target_s().unwrap_or(0),
+            part_target_ms,
+            segments: self.segments.clone(),
+            unlisted: self.unlisted,
+            discontinuities: self.discontinuities,
+            open,
+            content,
+            texts: Default::default(),
+        });
+    }
+
+    /// The address of a name in playlists.
+    fn uri(&self, name: &str) -> String {
+        let playlist = self.options.playlist_name.fill(&self.values(0, 0, 0));
+        let folder = playlist.rsplit_once('/').map_or("", |(folder, _)| folder);
+        let relative = name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+        let path = match relative {
+            Some(relative) => url::encode_path(relative),
+            None => format!("/{}", url::encode_path(name)),
+        };
+        format!("{}{path}", self.options.prefix)
+    }
+
+    fn values(&self, number: u64, wall_ms: i64, duration_ms: i64) -> Values<'_> {
+        let rules = &self.options.rules;
+        let timestamp = match rules.floor {
+            true => wall_ms.div_euclid(rules.fragment_ms.max(1)),
+            false => wall_ms,
+        };
+        Values {
+            vhost: self.stream.vhost(),
+            app: self.stream.app(),
+            stream: self.stream.stream(),
+            seq: number,
+            duration_ms: duration_ms.unsigned_abs(),
+            timestamp: timestamp.unsigned_abs(),
+            wall_ms,
+        }
+    }
+
+    fn segment_name(&self, number: u64, wall_ms: i64, duration_ms: i64) -> String {
+        let template = &self.options.names[usize::from(self.container == Container::Fmp4)];
+        template.fill(&self.values(number, wall_ms, duration_ms))
+    }
+
+    fn part_name(&self, number: u64, wall_ms: i64, index: u64) -> String {
+        numbered(&self.segment_name(number, wall_ms, 0), ".", index)
+    }
+}
+
+/// Segments that may wait to be asked for; more are not reported.
+const CLOSED_MAX: usize = 64;
+
+/// A name with a number before its extension: `s-7.ts` and 3 make `s-7.3.ts`.
+fn numbered(name: &str, mark: &str, number: u64) -> String {
+    match name.rsplit_once('.').filter(|(_, suffix)| !suffix.contains('/')) {
+        Some((stem, suffix)) => format!("{stem}{mark}{number}.{suffix}"),
+        None => format!("{name}{mark}{number}"),
+    }
+}
+
+/// The name without that number, and the number.
+pub fn without_number<'n>(name: &'n str, mark: &str) -> Option<(String, &'n str)> {
+    let (stem, suffix) = name.rsplit_once('.').filter(|(_, suffix)| !suffix.contains('/'))?;
+    let (stem, number) = stem.rsplit_once(mark)?;
+    let digits = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
+    digits.then(|| (format!("{stem}.{suffix}"), number))
+}

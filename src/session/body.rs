@@ -1,0 +1,117 @@
+//! A body that is sent from the blocks it lies in, behind a reply's head.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use uring::Range;
+
+use super::viewers::Viewer;
+use crate::hub::segments::Piece;
+use crate::remux::Stream;
+
+/// What is left of a body.
+#[derive(Debug)]
+pub struct Body {
+    ranges: VecDeque<Range>,
+    stream: Arc<Stream>,
+    viewer: Option<Arc<Viewer>>,
+}
+
+impl Body {
+    /// `len` bytes of these ranges, without the first `skip`. What is sent of them counts for the
+    /// stream and the viewer.
+    pub fn new(
+        pieces: &[Piece],
+        (skip, len): (u64, u64),
+        stream: Arc<Stream>,
+        viewer: Option<Arc<Viewer>>,
+    ) -> Body {
+        let mut ranges = VecDeque::new();
+        let (mut skip, mut left) = (skip, len);
+        for piece in pieces {
+            let bytes = u64::from(piece.end - piece.start);
+            if skip >= bytes {
+                skip -= bytes;
+                continue;
+            }
+            let take = (bytes - skip).min(left);
+            if take == 0 {
+                break;
+            }
+            // Both are less than the length of a block.
+            let start = piece.start + skip as u32;
+            let block = Rc::new(piece.block.clone());
+            ranges.push_back(Range { block, start, end: start + take as u32 });
+            (skip, left) = (0, left - take);
+        }
+        Body { ranges, stream, viewer }
+    }
+
+    /// What is to be sent next, at most `limit` bytes.
+    pub fn front(&self, limit: u32) -> Option<Range> {
+        let mut range = self.ranges.front()?.clone();
+        range.end = range.end.min(range.start.saturating_add(limit));
+        Some(range)
+    }
+
+    /// So many bytes were sent.
+    pub fn sent(&mut self, bytes: u32) {
+        self.stream.stats.bytes_sent.fetch_add(u64::from(bytes), Relaxed);
+        if let Some(viewer) = &self.viewer {
+            viewer.client.count_bytes_out(u64::from(bytes));
+        }
+        let mut bytes = bytes;
+        while let Some(range) = self.ranges.front_mut() {
+            let len = range.end - range.start;
+            if bytes < len {
+                range.start += bytes;
+                return;
+            }
+            bytes -= len;
+            self.ranges.pop_front();
+        }
+    }
+
+    /// True when nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.ranges.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::name::StreamName;
+    use crate::remux::Registry;
+    use uring::{Arena, ArenaOptions};
+
+    #[test]
+    fn a_part_of_several_blocks() {
+        let arena = Arena::new(ArenaOptions { limit: 4 << 20, huge_pages: false }).unwrap();
+        let pieces: Vec<Piece> = [&b"xabc"[..], b"def", b"ghi"]
+            .into_iter()
+            .map(|bytes| {
+                let mut writer = arena.writer(16 << 10).unwrap();
+                writer.push(bytes);
+                writer.publish();
+                let start = u32::from(bytes[0] == b'x');
+                Piece { block: writer.block().clone(), start, end: bytes.len() as u32 }
+            })
+            .collect();
+        let registry = Registry::default();
+        let stream = registry.open(&StreamName::new("v", "live", "s").unwrap()).unwrap();
+        for (range, expected) in [((0, 9), "abcdefghi"), ((2, 5), "cdefg"), ((3, 3), "def")] {
+            let mut body = Body::new(&pieces, range, stream.clone(), None);
+            let mut got = Vec::new();
+            while let Some(range) = body.front(2) {
+                got.extend_from_slice(range.block.bytes(range.start, range.end));
+                body.sent(range.end - range.start);
+            }
+            assert!(body.is_empty());
+            assert_eq!(String::from_utf8(got).unwrap(), expected);
+        }
+        assert_eq!(stream.stats.bytes_sent.load(Relaxed), 17);
+    }
+}

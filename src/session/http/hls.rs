@@ -1,0 +1,760 @@
+//! Playlists and segments over HTTP.
+//!
+//! A player first gets a master playlist, which names a playlist of its own (`hls_ctx`); with that
+//! it is a viewer (`session::viewers`). Segments are sent from the blocks they lie in. Who asks for
+//! what is not there yet, but about to be, waits ([`Watch`]).
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    Asked, HttpSession, Method, Request, ResponseHead, State, Urls, What, forwarded, urls,
+    with_cors,
+};
+use crate::config::{Action, Hls, Vhost};
+use crate::hub::segments::{Part, Piece, bytes_of};
+use crate::hub::{Container, Reason, SegmentList, Segments};
+use crate::limits;
+use crate::media::name::StreamName;
+use crate::proto::hls::{Found, Master, Media, PartLine, SegmentLine, Template, Text};
+use crate::proto::http;
+use crate::remux::Stream;
+use crate::remux::segmenter::without_number;
+use crate::session::admission::{self, Entry, Stay, Visitor};
+use crate::session::body::Body;
+use crate::session::viewers::{Lookup, NewViewer, Viewer};
+use crate::session::{Closing, Env, SessionId, Wish};
+
+/// What a path of HLS names.
+#[derive(Debug)]
+pub(super) struct Asks {
+    name: Result<StreamName, Closing>,
+    file: File,
+}
+
+#[derive(Debug)]
+enum File {
+    Playlist,
+    /// A segment, with its number if the name has it.
+    Segment(Option<u64>),
+    Part,
+    Init,
+}
+
+/// Who begins to watch.
+#[derive(Debug)]
+pub(super) struct Enters {
+    id: SessionId,
+    /// It gets the master playlist, as it has no id yet.
+    master: bool,
+}
+
+/// A request whose answer is not there yet.
+#[derive(Debug)]
+pub(super) struct Watch {
+    request: Request,
+    stream: Arc<Stream>,
+    viewer: Option<Arc<Viewer>>,
+    what: Awaited,
+    /// When it is answered without, ns.
+    until: u64,
+}
+
+#[derive(Debug)]
+enum Awaited {
+    /// The master playlist.
+    Master,
+    /// The playlist, with this in it.
+    Playlist(Reload),
+    /// The part of that name.
+    Part(String),
+}
+
+/// What a player wants to be in a playlist, and what not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Reload {
+    number: Option<u64>,
+    part: Option<u64>,
+    skip: bool,
+}
+
+/// What a path names, if it is a name of HLS.
+pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
+    let vhost = request.param("vhost").or_else(|| request.param("domain"));
+    let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
+    let asked = vhost.unwrap_or(&host);
+    let vhost = env.config.vhost(asked);
+    if !vhost.enabled || !vhost.hls.enabled {
+        return None;
+    }
+    let vhost_name = env.config.vhost_name(asked);
+    let path = request.path.strip_prefix('/')?;
+    let suffix = path.rsplit_once('.')?.1;
+    let hls = &vhost.hls;
+    let mut out = None;
+    let mut read = |template: &str, path: &str, file: fn(Option<u64>) -> File| -> bool {
+        if out.is_some() || template.rsplit_once('.').map(|(_, suffix)| suffix) != Some(suffix) {
+            return false;
+        }
+        let Ok(template) = Template::parse(template) else { return false };
+        template.find(path, &mut |found: &Found<'_>| {
+            if found.vhost.is_some_and(|vhost| vhost != vhost_name) {
+                return false;
+            }
+            let name = StreamName::new(vhost_name, found.app, found.stream);
+            let file = file(found.seq);
+            // A stream that is cut has segments. Other names may be those of live streams.
+            let is_playlist = matches!(file, File::Playlist);
+            let stream = name.as_ref().ok().and_then(|name| env.streams.find(name));
+            let is_cut = stream.is_some_and(|stream| stream.segments().is_some());
+            if !is_cut && !is_playlist && is_live(env, vhost, asked, &request.path) {
+                return false;
+            }
+            let name = name.map_err(|error| Closing::because(Reason::StreamName, error));
+            out = Some(Asks { name, file });
+            true
+        })
+    };
+    read(&hls.hls_m3u8_file, path, |_| File::Playlist);
+    for template in [&hls.hls_ts_file, &hls.hls_fmp4_file] {
+        read(template, path, File::Segment);
+        if let Some((segment, _)) = without_number(path, ".").filter(|_| !hls.hls_part.is_zero()) {
+            read(template, &segment, |_| File::Part);
+        }
+    }
+    if !read(&hls.hls_init_file, path, |_| File::Init)
+        && let Some((init, _)) = without_number(path, "-")
+    {
+        read(&hls.hls_init_file, &init, |_| File::Init);
+    }
+    out
+}
+
+/// True when the path is that of a stream that is published and served live over HTTP.
+fn is_live(env: &Env<'_>, vhost: &Vhost, asked: &str, path: &str) -> bool {
+    let found = super::mount::find(env.config, asked, path).filter(|_| vhost.http_remux.enabled);
+    let name = found.and_then(|found| StreamName::new(found.vhost, found.app, found.stream).ok());
+    let stream = name.and_then(|name| env.streams.find(&name));
+    stream.is_some_and(|stream| stream.is_active())
+}
+
+impl HttpSession {
+    /// A request for something of HLS.
+    pub(super) fn segments(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        asks: Asks,
+    ) {
+        let name = match asks.name {
+            Ok(name) => name,
+            Err(closing) => {
+                env.counters.count(closing.reason);
+                return self.not_found(out, env, &request);
+            }
+        };
+        let stream = env.streams.find(&name);
+        let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
+            env.counters.count(Reason::NotFound);
+            return self.not_found(out, env, &request);
+        };
+        match asks.file {
+            File::Playlist => self.playlist(out, env, request, (stream, &segments)),
+            file => self.file(out, env, request, file, (stream, &segments)),
+        }
+    }
+
+    fn playlist(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        (stream, segments): (Arc<Stream>, &Segments),
+    ) {
+        // Who only asks for the head is nobody yet.
+        if request.method == Method::Head {
+            let head = playlist_head(env, &request);
+            return self.reply(out, env, &request, head, None);
+        }
+        let hls = &env.config.vhost(stream.name.vhost()).hls;
+        let enters = match request.param("hls_ctx").filter(|_| hls.hls_ctx) {
+            None => Enters { id: env.admission.viewers.new_id(), master: hls.hls_ctx },
+            Some(id) => {
+                let Some(id) = SessionId::parse(id) else {
+                    return self.not_found(out, env, &request);
+                };
+                match env.admission.viewers.find(id, env.now) {
+                    Lookup::Here(viewer) if viewer.client.stream.id == stream.id => {
+                        return self.reload(out, env, request, (stream, segments), Some(viewer));
+                    }
+                    // It watches something else, or may not watch any more.
+                    Lookup::Here(_) | Lookup::Kicked => {
+                        return self.not_found(out, env, &request);
+                    }
+                    Lookup::Unknown => Enters { id, master: false },
+                }
+            }
+        };
+        let name = stream.name.clone();
+        let urls = urls(&request, &name);
+        let bearer =
+            request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+        let visitor = Visitor {
+            id: enters.id,
+            name: &name,
+            urls: &urls,
+            bearer,
+            forwarded: forwarded(&request),
+            connects: false,
+        };
+        match admission::enter(env, &visitor, Action::Play) {
+            Ok(Entry::Granted(stay)) => {
+                self.enter_segments(out, env, request, &name, enters, (urls, stay));
+            }
+            Ok(Entry::Undecided(stay)) => {
+                self.stay = Some(stay);
+                let asked = Asked { name, what: What::Segments(enters) };
+                self.state = State::Waiting(Box::new((request, asked, urls)));
+                env.wishes.push(Wish::Await);
+            }
+            Err(closing) => self.refuse(out, env, &request, &closing),
+        }
+    }
+
+    /// Somebody who may play begins to.
+    pub(super) fn enter_segments(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        name: &StreamName,
+        enters: Enters,
+        (urls, stay): (Urls, Option<Box<Stay>>),
+    ) {
+        let end = |stay: Option<Box<Stay>>| {
+            if let Some(stay) = stay {
+                stay.end(&env.admission.desk);
+            }
+        };
+        let stream = env.streams.find(name);
+        let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
+            end(stay);
+            return self.not_found(out, env, &request);
+        };
+        let hls = &env.config.vhost(name.vhost()).hls;
+        if !hls.hls_ctx {
+            // Nobody comes back, so it is over at once.
+            end(stay);
+            return self.reload(out, env, request, (stream, &segments), None);
+        }
+        let target_s = segments.list().target_s;
+        let timeout = hls.hls_window.max(Duration::from_secs(3 * target_s));
+        let new = NewViewer {
+            id: enters.id,
+            // The connection's port says nothing of who comes over many.
+            peer: SocketAddr::new(forwarded(&request).unwrap_or(env.peer), 0),
+            stream: stream.clone(),
+            urls,
+            stay,
+            timeout_ms: (timeout.as_millis() as u64).max(limits::HLS_VIEWER_MS_MIN),
+        };
+        let viewer = match env.admission.viewers.join(env.clients, new, env.now, env.wall_ms) {
+            Ok(viewer) => viewer,
+            Err(stay) => {
+                if let Some(stay) = stay {
+                    stay.end(&env.admission.desk);
+                }
+                return self.refuse(out, env, &request, &Closing::new(Reason::OverLimit));
+            }
+        };
+        if env.may_say() {
+            tracing::info!(id = %viewer.client.id, peer = %env.peer, protocol = "hls",
+                stream = %stream.name, "play");
+        }
+        if !enters.master {
+            return self.reload(out, env, request, (stream, &segments), Some(viewer));
+        }
+        let until = env.now + limits::HLS_FIRST_WAIT_MS * 1_000_000;
+        let watch = Watch { request, stream, viewer: Some(viewer), what: Awaited::Master, until };
+        self.watch(out, env, Box::new(watch));
+    }
+
+    /// A media playlist, now or when what the player waits for is in it.
+    fn reload(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        (stream, segments): (Arc<Stream>, &Segments),
+        viewer: Option<Arc<Viewer>>,
+    ) {
+        let list = segments.list();
+        let has_parts = list.part_target_ms.is_some();
+        let number = |name: &str| match request.param(name).filter(|_| has_parts) {
+            None => Ok(None),
+            Some(text) => text.parse::<u64>().map(Some).map_err(drop),
+        };
+        let (Ok(number), Ok(part)) = (number("_HLS_msn"), number("_HLS_part")) else {
+            return self.bad_reload(out, env, &request);
+        };
+        let skip = matches!(request.param("_HLS_skip"), Some("YES" | "v2"));
+        let newest = list.next_number() + u64::from(list.open.is_some());
+        // RFC 8216bis 6.2.5.2: a part needs a segment, and nobody waits for long.
+        if (part.is_some() && number.is_none())
+            || number.is_some_and(|number| number > newest + limits::HLS_AHEAD_MAX)
+        {
+            return self.bad_reload(out, env, &request);
+        }
+        let reload = Reload { number, part, skip: skip && has_parts };
+        let wait_ms = match list.has_begun() {
+            true => 3_000 * list.target_s,
+            false => limits::HLS_FIRST_WAIT_MS,
+        };
+        let until = env.now + wait_ms * 1_000_000;
+        let what = Awaited::Playlist(reload);
+        self.watch(out, env, Box::new(Watch { request, stream, viewer, what, until }));
+    }
+
+    fn bad_reload(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
+        env.counters.count(Reason::BadRequest);
+        let head = ResponseHead::new(400).header("Content-Type", "text/plain");
+        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        let body = b"400 this playlist is not to be waited for\n";
+        self.reply(out, env, request, head, Some(body));
+    }
+
+    /// Answers, or waits.
+    fn watch(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, watch: Box<Watch>) {
+        let Some(segments) = watch.stream.segments() else {
+            return self.not_found(out, env, &watch.request);
+        };
+        if self.answer(out, env, &watch, &segments) {
+            return;
+        }
+        let over = env.now >= watch.until || !watch.stream.is_active();
+        if over {
+            return self.give_up(out, env, &watch, &segments);
+        }
+        // Said before looking again: what changes in between is either seen or told.
+        segments.wait(env.shard);
+        if self.answer(out, env, &watch, &segments) {
+            return;
+        }
+        env.wishes.push(Wish::Watch(watch.stream.id));
+        self.state = State::Watching(watch);
+    }
+
+    /// The answer to a request, if it is there.
+    fn answer(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        watch: &Watch,
+        segments: &Segments,
+    ) -> bool {
+        let list = segments.list();
+        let Watch { request, stream, viewer, what, .. } = watch;
+        let ready = match what {
+            Awaited::Master => list.has_begun(),
+            Awaited::Playlist(Reload { number, part, .. }) => {
+                list.has_begun() && number.is_none_or(|number| list.has(number, *part))
+            }
+            Awaited::Part(name) => list.part(name).is_some(),
+        };
+        if !ready {
+            return false;
+        }
+        self.state = State::Requests;
+        let hls = &env.config.vhost(stream.name.vhost()).hls;
+        match what {
+            Awaited::Master => {
+                let id = viewer.as_ref().map_or("", |viewer| viewer.client.id.as_str());
+                let text = master(&list, hls, request, id);
+                let head = playlist_head(env, request);
+                self.reply(out, env, request, head, Some(text.as_bytes()));
+            }
+            Awaited::Playlist(reload) => {
+                let id = viewer.as_ref().map(|viewer| viewer.client.id);
+                let word = word(request, id.filter(|_| hls.hls_ts_ctx));
+                let text = media_text(&list, reload.skip, &word);
+                let head = playlist_head(env, request);
+                self.reply(out, env, request, head, Some(&text));
+            }
+            Awaited::Part(name) => {
+                if let Some(part) = list.part(name).cloned() {
+                    let container = list.container;
+                    self.send(out, env, request, (stream, viewer), (name, &part.pieces, container));
+                }
+            }
+        }
+        true
+    }
+
+    /// What was waited for does not come.
+    fn give_up(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        watch: &Watch,
+        segments: &Segments,
+    ) {
+        self.state = State::Requests;
+        env.counters.count(Reason::SegmentTimeout);
+        let request = &watch.request;
+        if !segments.list().has_begun() || matches!(watch.what, Awaited::Part(_)) {
+            return self.not_found(out, env, request);
+        }
+        // RFC 8216bis 6.2.5.2: after three target durations.
+        let head = ResponseHead::new(503).header("Content-Type", "text/plain");
+        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        let head = head.header("Cache-Control", "no-store");
+        self.reply(out, env, request, head, Some(b"503 the stream does not go on\n"));
+    }
+
+    /// True when it waits and its time is over, or when a verdict is there.
+    pub fn wants_tick(&self, now: u64) -> bool {
+        match &self.state {
+            State::Watching(watch) => now >= watch.until || !watch.stream.is_active(),
+            _ => self.is_decided(),
+        }
+    }
+
+    /// True while it waits for a change of segments.
+    pub fn watches(&self) -> bool {
+        matches!(self.state, State::Watching(_))
+    }
+
+    /// Looks again for what it waits for.
+    pub fn segments_changed(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+        if !self.watches() {
+            return;
+        }
+        let State::Watching(watch) = std::mem::replace(&mut self.state, State::Requests) else {
+            return;
+        };
+        self.watch(out, env, watch);
+        self.go_on(out, env);
+    }
+
+    /// A body has been sent.
+    pub fn served(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+        if matches!(self.state, State::Serving) {
+            self.state = State::Requests;
+            self.go_on(out, env);
+        }
+    }
+
+    /// Reads what came while a request was being answered.
+    fn go_on(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+        if !matches!(self.state, State::Requests) {
+            return;
+        }
+        if self.head.len() > limits::SESSION_INPUT_PAUSE {
+            env.wishes.push(Wish::Receive(true));
+        }
+        if !self.head.is_empty() {
+            self.requests(out, env, &[]);
+        }
+    }
+
+    fn file(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        file: File,
+        (stream, segments): (Arc<Stream>, &Segments),
+    ) {
+        let vhost = env.config.vhost(stream.name.vhost());
+        let hls = &vhost.hls;
+        let mut viewer = None;
+        if hls.hls_ctx && hls.hls_ts_ctx {
+            let id = request.param("hls_ctx").and_then(SessionId::parse);
+            viewer = match id.map(|id| env.admission.viewers.find(id, env.now)) {
+                Some(Lookup::Here(viewer)) if viewer.client.stream.id == stream.id => Some(viewer),
+                Some(Lookup::Kicked | Lookup::Here(_)) => {
+                    return self.not_found(out, env, &request);
+                }
+                Some(Lookup::Unknown) | None if admission::has_play_rule(vhost) => {
+                    env.counters.count(Reason::TokenRefused);
+                    let head = ResponseHead::new(403).header("Content-Type", "text/plain");
+                    let head = with_cors(head, &request, env.config.http_server.crossdomain);
+                    let body = b"403 segments are for who has asked for the playlist\n";
+                    return self.reply(out, env, &request, head, Some(body));
+                }
+                Some(Lookup::Unknown) | None => None,
+            };
+        }
+        let list = segments.list();
+        let name = request.path.strip_prefix('/').unwrap_or_default();
+        match file {
+            File::Segment(number) => {
+                if let Some(segment) = list.segment(name, number) {
+                    if let Some(viewer) = &viewer {
+                        viewer.client.set_cursor(segment.start_ms + segment.duration_ms);
+                    }
+                    let what = (name, &segment.pieces[..], list.container);
+                    return self.send(out, env, &request, (&stream, &viewer), what);
+                }
+            }
+            File::Part => {
+                let is_next = list.open.as_ref().is_some_and(|open| open.hint == name);
+                if is_next || list.part(name).is_some() {
+                    let until = env.now + 3_000 * list.target_s * 1_000_000;
+                    let what = Awaited::Part(name.to_owned());
+                    let watch = Watch { request, stream, viewer, what, until };
+                    return self.watch(out, env, Box::new(watch));
+                }
+            }
+            File::Init => {
+                if let Some(init) = list.init(name) {
+                    let head = file_head(env, &request, 200, "video/mp4");
+                    return self.reply(out, env, &request, head, Some(&init.bytes));
+                }
+            }
+            File::Playlist => {}
+        }
+        env.counters.count(Reason::NotFound);
+        self.not_found(out, env, &request)
+    }
+
+    /// Sends ranges of blocks, or what of them is asked for.
+    fn send(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        (stream, viewer): (&Arc<Stream>, &Option<Arc<Viewer>>),
+        (name, pieces, container): (&str, &[Piece], Container),
+    ) {
+        let content_type = match container {
+            Container::Ts => "video/MP2T",
+            _ => "video/iso.segment",
+        };
+        let total = bytes_of(pieces);
+        let mut hasher = DefaultHasher::new();
+        (crate::version::service_id(), stream.id, name, total).hash(&mut hasher);
+        let etag = format!("\"{:016x}\"", hasher.finish());
+        if request.header_has("if-none-match", &etag) {
+            let head = file_head(env, request, 304, content_type).header("ETag", &etag);
+            return self.reply(out, env, request, head, None);
+        }
+        let current = request.header("if-range").is_none_or(|range| range == etag);
+        let range = request.header("range").filter(|_| current).and_then(|r| range(r, total));
+        let (status, start, len) = match range {
+            None => (200, 0, total),
+            Some(Ok((start, len))) => (206, start, len),
+            Some(Err(())) => {
+                let head = file_head(env, request, 416, "text/plain")
+                    .header("Content-Range", &format!("bytes */{total}"));
+                return self.reply(out, env, request, head, Some(b"416 no such range\n"));
+            }
+        };
+        let keep = request.keep_alive();
+        let mut head = file_head(env, request, status, content_type)
+            .header("ETag", &etag)
+            .header("Accept-Ranges", "bytes");
+        if status == 206 {
+            let last = start + len.max(1) - 1;
+            head = head.header("Content-Range", &format!("bytes {start}-{last}/{total}"));
+        }
+        let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
+        out.extend_from_slice(&head.content_length(len).finish());
+        self.answered = true;
+        if request.method == Method::Head || len == 0 {
+            if !keep {
+                self.over(env, Reason::PeerClosed);
+            }
+            return;
+        }
+        let body = Body::new(pieces, (start, len), stream.clone(), viewer.clone());
+        env.wishes.push(Wish::Serve(Box::new(body)));
+        self.state = State::Serving;
+        if !keep {
+            self.over(env, Reason::PeerClosed);
+        }
+    }
+}
+
+/// First byte and length of what a `Range` header asks for; `None` if it is to be ignored (several
+/// ranges, other units), an error if there is nothing of it.
+fn range(header: &str, total: u64) -> Option<Result<(u64, u64), ()>> {
+    let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
+    let number = |text: &str| text.trim().parse::<u64>().ok();
+    Some(match (first.trim(), last.trim()) {
+        ("", "") => return None,
+        ("", last) => match number(last)?.min(total) {
+            0 => Err(()),
+            len => Ok((total - len, len)),
+        },
+        (first, last) => {
+            let first = number(first)?;
+            let last = if last.is_empty() { u64::MAX } else { number(last)? };
+            if last < first {
+                return None;
+            }
+            match first < total {
+                true => Ok((first, last.min(total - 1) - first + 1)),
+                false => Err(()),
+            }
+        }
+    })
+}
+
+fn playlist_head(env: &Env<'_>, request: &Request) -> ResponseHead {
+    let head = ResponseHead::new(200)
+        .header("Content-Type", "application/vnd.apple.mpegurl")
+        // It is another one in a moment, and may be for one viewer only.
+        .header("Cache-Control", "no-cache, no-store");
+    with_cors(head, request, env.config.http_server.crossdomain)
+}
+
+/// Head of what never changes.
+fn file_head(env: &Env<'_>, request: &Request, status: u16, content_type: &str) -> ResponseHead {
+    let head = ResponseHead::new(status)
+        .header("Content-Type", content_type)
+        .header("Cache-Control", "max-age=60");
+    with_cors(head, request, env.config.http_server.crossdomain)
+}
+
+/// What goes behind the addresses that a viewer is given.
+fn word(request: &Request, id: Option<SessionId>) -> String {
+    let mut word = String::new();
+    let mut add = |name: &str, value: &str| {
+        let mark = if word.is_empty() { '?' } else { '&' };
+        word.push(mark);
+        word.push_str(name);
+        word.push('=');
+        word.push_str(value);
+    };
+    if let Some(id) = id {
+        add("hls_ctx", id.as_str());
+    }
+    for name in ["vhost", "domain"] {
+        let value = request.param(name).unwrap_or_default();
+        // A name of a host, or nothing that could be found.
+        let plain = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'.' | b'-' | b'_');
+        if !value.is_empty() && value.bytes().all(plain) {
+            add(name, value);
+        }
+    }
+    word
+}
+
+fn master(list: &SegmentList, hls: &Hls, request: &Request, id: &str) -> String {
+    let path = &request.path;
+    let path = match hls.hls_master_m3u8_path_relative {
+        true => path.rsplit_once('/').map_or(path.as_str(), |(_, file)| file),
+        false => path,
+    };
+    let mut uri = format!("{}?hls_ctx={id}", http::url::encode_path(path));
+    // SRS: what the player has said goes on, as its token may be in it.
+    let clean = |c: char| c.is_ascii_graphic() && c != '"' && c != '#';
+    if !request.query.is_empty() && request.query.chars().all(clean) {
+        uri.push('&');
+        uri.push_str(&request.query);
+    }
+    let listed = || list.listed();
+    let peak = listed().map(|segment| segment.bit_rate()).max().unwrap_or(0);
+    let bytes: u64 = listed().map(|segment| segment.bytes).sum();
+    let ms: i64 = listed().map(|segment| segment.duration_ms).sum();
+    let average = bytes * 8_000 / ms.max(1).unsigned_abs();
+    let content = &list.content;
+    Master {
+        uri: &uri,
+        bandwidth: [peak, average],
+        codecs: Some(&content.codecs),
+        size: content.size,
+        fps: content.fps,
+        independent: listed().all(|segment| segment.independent),
+    }
+    .write()
+}
+
+/// The playlist with a viewer's own word; who asks first writes it for all.
+fn media_text(list: &SegmentList, skip: bool, word: &str) -> Vec<u8> {
+    let text = list.texts[usize::from(skip)].get_or_init(|| {
+        let mut media = media(list);
+        if skip {
+            media.skipped = media.can_skip();
+        }
+        media.write().into_parts()
+    });
+    Text::join(text, word)
+}
+
+fn part_line(part: &Arc<Part>) -> PartLine<'_> {
+    let Part { uri, duration_ms, independent, .. } = &**part;
+    PartLine { uri, duration_ms: *duration_ms, independent: *independent }
+}
+
+fn media(list: &SegmentList) -> Media<'_> {
+    // Players are told of parts as long as they are near the end: for three target durations.
+    let near_ms = 3_000 * list.target_s as i64;
+    let open_ms: i64 = list.open.iter().flat_map(|open| &open.parts).map(|p| p.duration_ms).sum();
+    let total_ms: i64 = list.listed().map(|segment| segment.duration_ms).sum();
+    let mut from_end_ms = total_ms + open_ms;
+    let mut segments = Vec::new();
+    for segment in list.listed() {
+        from_end_ms -= segment.duration_ms;
+        let parts = match list.part_target_ms {
+            Some(_) if from_end_ms < near_ms => segment.parts.iter().map(part_line).collect(),
+            _ => Vec::new(),
+        };
+        segments.push(SegmentLine {
+            uri: &segment.uri,
+            duration_ms: segment.duration_ms,
+            discontinuity: segment.discontinuity,
+            wall_ms: segment.wall_ms,
+            init: segment.init.as_ref().map(|init| init.uri.as_str()),
+            parts,
+        });
+    }
+    let open = list.open.as_ref().filter(|open| !open.parts.is_empty());
+    Media {
+        target_s: list.target_s,
+        part_target_ms: list.part_target_ms,
+        first: list.listed().next().map_or(0, |first| first.number),
+        discontinuities: list.discontinuities,
+        independent: list.listed().all(|segment| segment.independent),
+        segments,
+        open: open.map(|open| SegmentLine {
+            uri: "",
+            duration_ms: 0,
+            discontinuity: open.discontinuity,
+            wall_ms: open.wall_ms,
+            init: open.init.as_ref().map(|init| init.uri.as_str()),
+            parts: open.parts.iter().map(part_line).collect(),
+        }),
+        hint: list.open.as_ref().map(|open| open.hint_uri.as_str()),
+        skipped: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges() {
+        for (header, expected) in [
+            ("bytes=0-", Some(Ok((0, 100)))),
+            ("bytes=10-19", Some(Ok((10, 10)))),
+            ("bytes=90-200", Some(Ok((90, 10)))),
+            ("bytes=-30", Some(Ok((70, 30)))),
+            ("bytes=-300", Some(Ok((0, 100)))),
+            ("bytes=100-", Some(Err(()))),
+            ("bytes=-0", Some(Err(()))),
+            ("bytes=5-4", None),
+            ("bytes=0-1,3-4", None),
+            ("lines=0-1", None),
+            ("bytes=-", None),
+            ("bytes=a-", None),
+        ] {
+            assert_eq!(range(header, 100), expected, "{header}");
+        }
+    }
+}
