@@ -461,3 +461,255 @@ pub fn without_number<'n>(name: &'n str, mark: &str) -> Option<(String, &'n str)
     let digits = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
     digits.then(|| (format!("{stem}.{suffix}"), number))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::hub::Format;
+    use crate::hub::feed::GopLimits;
+    use crate::media::Kind;
+    use crate::remux::{HttpOptions, Live, LiveOptions, Outcome, Registry, Stream};
+    use uring::{Arena, ArenaOptions};
+
+    const AVC: &[u8] =
+        b"\x17\0\0\0\0\x01\x42\xc0\x1e\xff\xe1\0\x0a\x67\x42\xc0\x1e\xda\x02\x80\xbf\
+        \xe5\x40\x01\0\x04\x68\xce\x3c\x80";
+    const AAC: &[u8] = &[0xaf, 0, 0x12, 0x10];
+
+    /// A stream whose frames carry their number, with a clock of its own.
+    struct Rig {
+        live: Live,
+        stream: Arc<Stream>,
+        registry: Registry,
+        options: SegmentOptions,
+        arena: Arena,
+        /// The publisher's clock, ms.
+        now: u32,
+    }
+
+    fn options(part_ms: i64, fmp4: bool) -> SegmentOptions {
+        let template = |text: &str| Template::parse(text).unwrap();
+        SegmentOptions {
+            rules: Rules {
+                fragment_ms: 2_000,
+                td_ratio: 1.0,
+                aof_ratio: 2.1,
+                wait_keyframe: true,
+                floor: false,
+                part_ms,
+            },
+            window_ms: 10_000,
+            fmp4,
+            names: [template("[app]/[stream]-[seq].ts"), template("[app]/[stream]-[seq].m4s")],
+            init_name: template("[app]/[stream]/init.mp4"),
+            playlist_name: template("[app]/[stream].m3u8"),
+            prefix: String::new(),
+            recover: true,
+        }
+    }
+
+    impl Rig {
+        fn new(options: SegmentOptions) -> Rig {
+            let arena = ArenaOptions { limit: 256 << 20, huge_pages: false };
+            let arena = Arena::new(arena).unwrap();
+            let registry = Registry::default();
+            let name = StreamName::new("v", "live", "s").unwrap();
+            let stream = registry.open(&name).unwrap();
+            let shared = Arc::new(Segments::new(options.container()));
+            stream.set_segments(Some(shared));
+            let live = Rig::live(&arena, &registry, &stream, &options);
+            Rig { live, stream, registry, options, arena, now: 5_000 }
+        }
+
+        fn live(
+            arena: &Arena,
+            registry: &Registry,
+            stream: &Arc<Stream>,
+            options: &SegmentOptions,
+        ) -> Live {
+            let gop = GopLimits { enabled: false, messages: 100, bytes: 1 << 30 };
+            let http = HttpOptions::default();
+            let live_options =
+                LiveOptions { chunk_size: 60_000, gop, reduce_sequence_header: false, http };
+            let mut live = Live::new(live_options, arena.clone());
+            let shared = stream.segments().unwrap();
+            let memory = registry.segments.clone();
+            live.set_segmenter(Segmenter::new(
+                options.clone(),
+                stream.name.clone(),
+                shared,
+                memory,
+            ));
+            live.want_kept(stream);
+            live.open_wanted(stream);
+            live
+        }
+
+        fn headers(&mut self) {
+            for (kind, payload) in [(Kind::Video, AVC), (Kind::Audio, AAC)] {
+                self.live.write(kind, self.now, payload).unwrap();
+            }
+        }
+
+        /// 40 ms: a picture, a keyframe every `gop` of them, and audio.
+        fn frame(&mut self, index: u32, gop: u32) {
+            let key = index.is_multiple_of(gop);
+            let nal = if key { 0x65 } else { 0x41 };
+            let mut picture = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 9, nal];
+            picture.extend_from_slice(&index.to_be_bytes());
+            picture.extend_from_slice(&[0x11; 4]);
+            self.live.note_wall_clock(1_800_000_000_000 + i64::from(self.now));
+            let written = self.live.write(Kind::Video, self.now, &picture).unwrap();
+            assert!(matches!(written, Outcome::Written { .. }));
+            for half in [0, 20] {
+                self.live.write(Kind::Audio, self.now + half, &[0xaf, 1, 7, 7]).unwrap();
+            }
+            self.now += 40;
+        }
+
+        fn list(&self) -> Arc<SegmentList> {
+            self.stream.segments().unwrap().list()
+        }
+    }
+
+    fn bytes(pieces: &[crate::hub::segments::Piece]) -> Vec<u8> {
+        pieces.iter().flat_map(|p| p.block.bytes(p.start, p.end).to_vec()).collect()
+    }
+
+    #[test]
+    fn segments_are_what_the_feed_has() {
+        for fmp4 in [false, true] {
+            let mut rig = Rig::new(options(0, fmp4));
+            rig.headers();
+            (0..500).for_each(|index| rig.frame(index, 25));
+            let list = rig.list();
+            // 20 s: nine whole segments, of which five are in the window of 10 s.
+            assert_eq!((list.segments.len(), list.listed().count()), (9, 5));
+            assert_eq!(list.target_s, 2);
+            for segment in &list.segments {
+                assert_eq!(segment.duration_ms, 2_000);
+                assert!(segment.independent && !segment.discontinuity);
+                let bytes = bytes(&segment.pieces);
+                assert_eq!(bytes.len() as u64, segment.bytes);
+                let numbers: Vec<u32> = bytes
+                    .windows(9)
+                    .filter(|w| matches!(w[0], 0x65 | 0x41) && w[5..] == [0x11; 4])
+                    .map(|w| u32::from_be_bytes([w[1], w[2], w[3], w[4]]))
+                    .collect();
+                let first = segment.number as u32 * 50;
+                assert_eq!(numbers, (first..first + 50).collect::<Vec<_>>(), "fmp4 {fmp4}");
+                match fmp4 {
+                    // Tables in front.
+                    false => assert_eq!(bytes[..3], [0x47, 0x40, 0]),
+                    true => assert_eq!(bytes[4..8], *b"prft"),
+                }
+            }
+            let init = list.segments[0].init.clone();
+            assert_eq!(init.map(|init| init.bytes[4..8].to_vec()), fmp4.then(|| b"ftyp".to_vec()));
+            assert_eq!(list.content.codecs, "avc1.42c01e,mp4a.40.2");
+            // What left the playlist goes some time after it.
+            (500..2_000).for_each(|index| rig.frame(index, 25));
+            let list = rig.list();
+            assert_eq!(list.listed().next().unwrap().number, 34);
+            assert!((5..20).contains(&list.unlisted), "{}", list.unlisted);
+            assert!(list.segment("live/s-38.ts", Some(38)).is_some() || fmp4);
+            let feed = rig.stream.feed(if fmp4 { Format::Fmp4 } else { Format::Ts }).unwrap();
+            assert!(feed.end() - feed.first() < 40, "the feed itself keeps what it always keeps");
+        }
+    }
+
+    #[test]
+    fn other_tracks_and_another_publisher_are_a_discontinuity() {
+        let mut rig = Rig::new(options(0, true));
+        rig.headers();
+        (0..110).for_each(|index| rig.frame(index, 25));
+        // Another audio rate in the middle of a segment.
+        rig.live.write(Kind::Audio, rig.now, &[0xaf, 0, 0x11, 0x90]).unwrap();
+        (110..260).for_each(|index| rig.frame(index, 25));
+        let list = rig.list();
+        let marks: Vec<bool> = list.segments.iter().map(|s| s.discontinuity).collect();
+        assert_eq!(marks[..4], [false, false, false, true]);
+        let inits: Vec<_> =
+            list.segments.iter().map(|s| s.init.clone().unwrap().name.clone()).collect();
+        assert_eq!(inits[2..4], ["live/s/init.mp4", "live/s/init-1.mp4"]);
+        assert_eq!(list.segments[2].duration_ms, 400);
+        // The publisher drops and comes back; then it ends, and another one begins.
+        rig.live.end_segments();
+        let before = rig.list().next_number();
+        rig.live.park(1_000_000_000);
+        rig.live.resume(2_000_000_000);
+        rig.headers();
+        (0..60).for_each(|index| rig.frame(index, 25));
+        let list = rig.list();
+        let first = list.segments.iter().find(|s| s.number == before).unwrap();
+        assert!(first.discontinuity);
+        rig.live.end_segments();
+        let before = rig.list().next_number();
+        rig.live = Rig::live(&rig.arena, &rig.registry, &rig.stream, &rig.options);
+        assert!(rig.list().has_begun(), "the playlist stays");
+        rig.headers();
+        (0..60).for_each(|index| rig.frame(index, 25));
+        let list = rig.list();
+        let first = list.segments.iter().find(|s| s.number == before).unwrap();
+        assert!(first.discontinuity && list.target_s == 2);
+    }
+
+    #[test]
+    fn parts_are_pieces_of_segments() {
+        let mut rig = Rig::new(options(200, true));
+        rig.headers();
+        let mut seen: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+        for index in 0..400 {
+            rig.frame(index, 25);
+            let list = rig.list();
+            let Some(open) = &list.open else { continue };
+            assert_eq!(open.hint, format!("live/s-{}.{}.m4s", open.number, open.parts.len()));
+            for part in &open.parts {
+                let bytes = bytes(&part.pieces);
+                assert_eq!(*seen.entry(part.name.clone()).or_insert(bytes.clone()), bytes);
+                assert!(part.duration_ms <= list.part_target_ms.unwrap());
+            }
+        }
+        let list = rig.list();
+        for segment in list.segments.iter().skip(1) {
+            assert_eq!(segment.parts.len(), 10);
+            let joined: Vec<u8> = segment.parts.iter().flat_map(|p| bytes(&p.pieces)).collect();
+            assert_eq!(joined, bytes(&segment.pieces));
+            assert!(segment.parts[0].independent && !segment.parts[1].independent);
+            assert!(list.part(&segment.parts[3].name).is_some());
+        }
+        assert!(seen.len() > 60);
+        assert!(list.has(list.next_number(), Some(0)) && !list.has(list.next_number() + 1, None));
+    }
+
+    #[test]
+    fn memory_has_a_limit() {
+        let mut rig = Rig::new(options(0, false));
+        rig.registry.segments.set_limit(200_000);
+        rig.headers();
+        (0..1_000).for_each(|index| rig.frame(index, 25));
+        let list = rig.list();
+        // Three target durations are kept in any case.
+        assert_eq!((list.listed().count(), list.unlisted), (3, 0));
+        assert!(rig.live.segmenter().unwrap().take_short());
+        rig.registry.segments.set_limit(u64::MAX);
+        (1_000..1_600).for_each(|index| rig.frame(index, 25));
+        assert_eq!(rig.list().listed().count(), 5);
+        let used = rig.registry.segments.used();
+        assert!(used > 0);
+        rig.stream.set_segments(None);
+        drop((list, rig.live));
+        assert_eq!(rig.registry.segments.used(), 0);
+    }
+
+    #[test]
+    fn names_have_numbers() {
+        assert_eq!(numbered("a.b/s-7.ts", ".", 3), "a.b/s-7.3.ts");
+        assert_eq!(numbered("a.b/s", "-", 3), "a.b/s-3");
+        assert_eq!(without_number("a/s-7.3.ts", "."), Some(("a/s-7.ts".into(), "3")));
+        assert_eq!(without_number("a/init-12.mp4", "-"), Some(("a/init.mp4".into(), "12")));
+        assert_eq!(without_number("a/s-7.ts", "."), None);
+    }
+}
