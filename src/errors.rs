@@ -290,6 +290,11 @@ const REMEDIES: &[(&str, Option<u16>, &str)] = &[
         "Raise `media_memory`, or lower `hls.hls_window`: segments of all streams may have half.",
     ),
     ("segment_not_told", None, "See the log: the server that `on_hls` names may be slow or gone."),
+    (
+        "segment_not_written",
+        None,
+        "See the log: the disk of `hls.hls_path` may be full, slow or not writable.",
+    ),
     ("segment_timeout", None, "The publisher stopped or is late; players try again."),
     ("message_ignored", None, "Nothing."),
     ("timestamp_jump", None, "See the encoder's clock when it comes often; players see no jump."),

@@ -425,6 +425,8 @@ pub const HLS_KICKED_MAX: usize = 10_000;
 pub const HLS_DISPOSE_SECONDS_MAX: u64 = 24 * 3600;
 /// Segments that hooks wait to be told of; further ones are not told, only counted.
 pub const SEGMENT_NOTES_WAITING: usize = 10_000;
+/// Segments that wait to be written to disk; further ones are not written, only counted.
+pub const SEGMENT_FILES_WAITING: usize = 256;
 /// Most `hls_nb_notify`, bytes.
 pub const HLS_NOTIFY_BYTES_MAX: u32 = 64 << 10;
 

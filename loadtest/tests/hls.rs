@@ -528,3 +528,54 @@ fn ffmpeg_on_both_ends_with_names_of_ones_own() {
     publisher.finish(Duration::from_secs(30)).expect_success("the publisher");
     server.stop();
 }
+
+/// What is served is on disk, too, and goes when it has had its time.
+#[test]
+fn segments_on_disk() {
+    let folder = scratch("disk");
+    let _ = std::fs::remove_dir_all(&folder);
+    let server = serve(&[
+        &format!("vhost.hls.hls_path={}", folder.display()),
+        "vhost.hls.hls_window=3",
+        "vhost.hls.hls_dispose=3",
+        "vhost.hls.hls_use_fmp4=true",
+        "vhost.publish.hold=0",
+        "vhost.idle_close=1",
+    ]);
+    let source = Source::make("h264-aac", H264, AAC);
+    let publishing = publish(&server, &source);
+    server.wait_for_stream(STREAM);
+    let (path, _) = enter(server.http_addr(), STREAM);
+    publishing.join().expect("the publisher");
+    thread::sleep(Duration::from_millis(800));
+    let served = Playlist::parse(&get(server.http_addr(), &path).text()).expect("a playlist");
+    let file = folder.join("live/cut.m3u8");
+    let text = std::fs::read_to_string(&file).expect("a playlist on disk");
+    let list = Playlist::parse(&text).expect("a playlist");
+    assert_eq!((list.first, list.segments.len()), (served.first, served.segments.len()));
+    for (segment, served) in list.segments.iter().zip(&served.segments) {
+        let bytes = std::fs::read(folder.join("live").join(&segment.uri)).expect("a segment");
+        let served = get(server.http_addr(), &resolve(STREAM, &served.uri)).body;
+        assert!(bytes == served && !bytes.is_empty(), "{}", segment.uri);
+    }
+    // What the playlist does not name any more stays for a while; there is nothing unfinished.
+    let names = || -> Vec<String> {
+        let files = std::fs::read_dir(folder.join("live")).expect("a folder");
+        files.map(|file| file.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    let all = names();
+    assert!(all.iter().all(|name| !name.ends_with(".tmp")), "{all:?}");
+    let ended = format!("{}\n#EXT-X-ENDLIST\n", text.trim_end());
+    let whole = folder.join("live/ended.m3u8");
+    std::fs::write(&whole, ended).expect("a playlist");
+    decodes("from disk", whole.to_str().expect("UTF-8 path"), &[]);
+    std::fs::remove_file(whole).expect("remove");
+    let deadline = Instant::now() + Duration::from_secs(15);
+    while !names().iter().all(|name| name == "cut") {
+        assert!(Instant::now() < deadline, "still there: {:?}", names());
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert_eq!(get(server.http_addr(), &path).status, 404);
+    let _ = std::fs::remove_dir_all(folder);
+    server.stop();
+}

@@ -549,8 +549,8 @@ settings! {
 
     /// HTTP Live Streaming: each stream as a playlist and its segments, which are kept in memory
     /// and served from there. What is said here holds for streams that begin after it. Playlists
-    /// keep RFC 8216 where SRS does not: the target duration is settled by the first segment and not
-    /// exceeded, so a segment may end before `hls_fragment` where the next keyframe comes too late.
+    /// keep RFC 8216 where SRS does not: the target duration is settled by the first segment and
+    /// not exceeded, so a segment may end before `hls_fragment` if the next keyframe is too late.
     Hls at [vhost.hls] {
         ---
         /// Serve HLS.
@@ -603,6 +603,14 @@ settings! {
         /// Path of the initialisation segment of MP4 segments.
         hls_init_file: String = r#""[app]/[stream]/init.mp4""#, Kind::Text,
             ["SRS_VHOST_HLS_HLS_INIT_FILE"], Live;
+        ---
+        /// Write playlists and segments to this folder, too, for other servers to serve or keep.
+        /// [vhost] is filled in. Empty means not to: players are served from memory in any case.
+        hls_path: PathBuf = r#""""#, Kind::Path, ["SRS_VHOST_HLS_HLS_PATH"], Live;
+        ---
+        /// Remove segments from that folder when they can be had no more, and all files of a
+        /// stream after `hls_dispose`.
+        hls_cleanup: bool = "true", PREFER_TRUE, ["SRS_VHOST_HLS_HLS_CLEANUP"], Live;
         ---
         /// Text before every address of a playlist, such as the URL of a CDN.
         hls_entry_prefix: String = r#""""#, Kind::Text,

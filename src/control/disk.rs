@@ -464,6 +464,20 @@ impl NewFile {
         }
     }
 
+    /// Gives it its name now, in the place of a file that has it; the disk may have the bytes later.
+    ///
+    /// # Errors
+    /// It keeps the name it has.
+    pub async fn replace(self) -> Result<(), DiskFault> {
+        let NewFile { disk, file, folder, wanted, name, .. } = self;
+        file.close().await?;
+        let Some(wanted) = wanted else { return Ok(()) };
+        let renamed = move || Ok(rustix::fs::renameat(&folder, &name, &folder, &wanted)?);
+        disk.help(renamed).await?;
+        disk.stats.files.fetch_add(1, Relaxed);
+        Ok(())
+    }
+
     /// Removes it, unless it had been there before.
     ///
     /// # Errors

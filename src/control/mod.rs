@@ -18,6 +18,7 @@ pub mod pulse;
 pub mod recorder;
 pub mod reload;
 pub mod sampler;
+pub mod segments;
 pub mod serve;
 mod signals;
 pub mod summary;

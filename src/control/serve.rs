@@ -37,6 +37,7 @@ use super::programs::Programs;
 use super::pulse::{FileWatch, Pulse};
 use super::recorder::{self, Recorder, Wishes};
 use super::reload::Reloader;
+use super::segments::{self, SegmentFiles};
 use super::signals::Signals;
 use super::summary::Summary;
 use super::tls::TlsError;
@@ -268,7 +269,10 @@ pub fn serve(
             }
         });
         let client = Rc::new(HttpClient::default());
-        let hooks = Hooks::new(hook_parts(&handle, client.clone()));
+        let files = Arc::new(tokio::sync::Notify::new());
+        let hooks = Hooks::new(hook_parts(&handle, client.clone(), files.clone()));
+        let segment_files = SegmentFiles::new(segment_parts(&handle, files));
+        tokio_uring::spawn(segment_files.clone().run());
         tokio_uring::spawn(hooks.clone().run());
         let recorder = Recorder::new(recorder_parts(&handle, hooks.clone()));
         tokio_uring::spawn(recorder.clone().run());
@@ -312,7 +316,22 @@ pub fn serve(
     Ok(())
 }
 
-fn hook_parts(handle: &Handle, client: Rc<HttpClient>) -> hooks::Parts {
+fn segment_parts(handle: &Handle, news: Arc<tokio::sync::Notify>) -> segments::Parts {
+    let config = handle.config.clone();
+    segments::Parts {
+        config: Box::new(move || config.load()),
+        desk: handle.admission.desk.clone(),
+        counters: handle.own.clone(),
+        disk: Disk::new(Arc::default()),
+        news,
+    }
+}
+
+fn hook_parts(
+    handle: &Handle,
+    client: Rc<HttpClient>,
+    files: Arc<tokio::sync::Notify>,
+) -> hooks::Parts {
     let (config, post) = (handle.config.clone(), handle.post.clone());
     hooks::Parts {
         config: Box::new(move || config.load()),
@@ -321,6 +340,7 @@ fn hook_parts(handle: &Handle, client: Rc<HttpClient>) -> hooks::Parts {
         tell_shard: Box::new(move |shard, conn| _ = post.tell(shard, Letter::Decided(conn))),
         counters: handle.own.clone(),
         stats: handle.hook_stats.clone(),
+        files,
         client,
     }
 }

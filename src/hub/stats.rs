@@ -145,6 +145,8 @@ reasons! {
     SegmentMemory = "segment_memory",
     /// Too many segments wait for hooks to be told of them: one is not told.
     SegmentNotTold = "segment_not_told",
+    /// A segment or playlist of HLS could not be written to disk; live players do not notice.
+    SegmentNotWritten = "segment_not_written",
     /// HLS: a player waited for something that did not come in time.
     SegmentTimeout = "segment_timeout",
     /// A command or data message that means nothing here was ignored.

@@ -5,6 +5,7 @@ pub mod flv;
 pub mod live;
 pub mod mux;
 pub mod packed;
+pub mod playlist;
 pub mod rebase;
 pub mod rtmp;
 pub mod segmenter;

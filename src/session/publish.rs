@@ -203,6 +203,16 @@ impl Publisher {
             return;
         }
         let vhost = env.config.vhost(self.stream.name.vhost());
+        if !vhost.hls.hls_path.as_os_str().is_empty() {
+            for segment in &closed {
+                // What waits for a slow disk holds memory that live players need.
+                let room = !env.streams.segments.is_over();
+                let desk = &env.admission.desk;
+                if !room || !desk.write_segment(self.stream.clone(), segment.clone()) {
+                    env.counters.count(Reason::SegmentNotWritten);
+                }
+            }
+        }
         let hooks = &vhost.http_hooks;
         let Some(client) = self.client.as_ref().filter(|_| hooks.enabled) else { return };
         if hooks.on_hls.is_empty() && hooks.on_hls_notify.is_empty() {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use crate::config::Action;
+use crate::config::{Action, Vhost};
+use crate::control::segments;
 use crate::hub::segments::Segment;
 use crate::media::name::{DEFAULT_VHOST, StreamName};
-use crate::proto::hls::{Template, Values};
 use crate::remux::Client;
 use crate::session::admission::Case;
 use crate::version;
@@ -132,16 +132,12 @@ impl Happening {
     }
 }
 
-/// The body of on_hls. The playlist is named by its template.
-pub fn segment(client: &Client, segment: &Segment, playlist: &str, stream: &str) -> String {
+/// The body of on_hls. Files are those below `hls_path`, or what they would be called there.
+pub fn segment(client: &Client, segment: &Segment, vhost: &Vhost, stream: &str) -> String {
     let name = &client.stream.name;
-    let playlist = Template::parse(playlist).map_or_else(
-        |_| String::new(),
-        |template| {
-            let (vhost, app, stream) = (name.vhost(), name.app(), name.stream());
-            template.fill(&Values { vhost, app, stream, ..Values::default() })
-        },
-    );
+    let playlist = segments::playlist_of(vhost, name);
+    let root = segments::root_of(vhost, name).unwrap_or_default();
+    let below = |file: &str| root.join(file).to_string_lossy().into_owned();
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut object = Object::default();
     object.text("server_id", version::server_id());
@@ -156,9 +152,9 @@ pub fn segment(client: &Client, segment: &Segment, playlist: &str, stream: &str)
     object.text("param", client.urls.param());
     object.field("duration", &Value::from(segment.duration_ms as f64 / 1_000.0));
     object.text("cwd", &cwd.to_string_lossy());
-    object.text("file", &segment.name);
+    object.text("file", &below(&segment.name));
     object.text("url", &segment.uri);
-    object.text("m3u8", &playlist);
+    object.text("m3u8", &below(&playlist));
     object.text("m3u8_url", &playlist);
     object.number("seq_no", segment.number);
     object.stream(name, Some(stream));

@@ -49,6 +49,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// What is known of calls.
     pub stats: Arc<HookStats>,
+    /// Woken when there is something to write to disk.
+    pub files: Arc<Notify>,
     /// Shared with others who call out.
     pub client: Rc<HttpClient>,
 }
@@ -88,7 +90,7 @@ impl Hooks {
         let desk = self.parts.admission.desk.clone();
         let notify = Arc::new(Notify::new());
         let segments = Arc::new(Notify::new());
-        let wakers = [notify.clone(), segments.clone()];
+        let wakers = [notify.clone(), segments.clone(), self.parts.files.clone()];
         desk.set_waker(move || wakers.iter().for_each(|waker| waker.notify_one()));
         tokio_uring::spawn(self.clone().tell_of_segments(segments));
         loop {

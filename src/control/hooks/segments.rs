@@ -45,7 +45,7 @@ impl Hooks {
         }
         let stream = version::id_of(client.stream.name.key());
         for url in &hooks.on_hls {
-            let json = body::segment(client, segment, &vhost.hls.hls_m3u8_file, &stream);
+            let json = body::segment(client, segment, vhost, &stream);
             let call = Call {
                 url,
                 json: Some(json),

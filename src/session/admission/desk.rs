@@ -12,9 +12,9 @@ use super::Visitor;
 use crate::config::Action;
 use crate::hub::Reason;
 use crate::hub::segments::Segment;
-use crate::limits::{HOOK_CASES_MAX, SEGMENT_NOTES_WAITING};
+use crate::limits::{HOOK_CASES_MAX, SEGMENT_FILES_WAITING, SEGMENT_NOTES_WAITING};
 use crate::media::name::StreamName;
-use crate::remux::Client;
+use crate::remux::{Client, Stream};
 use crate::session::SessionId;
 
 /// What was decided about a client.
@@ -146,6 +146,8 @@ pub struct Desk {
     woken: AtomicBool,
     /// Segments that hooks are to be told of.
     segments: SegmentNotes,
+    /// Segments that are to be written to disk.
+    files: SegmentFiles,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -155,6 +157,15 @@ struct SegmentNotes(ArrayQueue<(Arc<Client>, Arc<Segment>)>);
 impl Default for SegmentNotes {
     fn default() -> Self {
         SegmentNotes(ArrayQueue::new(SEGMENT_NOTES_WAITING))
+    }
+}
+
+/// The same for disks.
+struct SegmentFiles(ArrayQueue<(Arc<Stream>, Arc<Segment>)>);
+
+impl Default for SegmentFiles {
+    fn default() -> Self {
+        SegmentFiles(ArrayQueue::new(SEGMENT_FILES_WAITING))
     }
 }
 
@@ -198,6 +209,18 @@ impl Desk {
         let fits = self.segments.0.push((publisher, segment)).is_ok();
         self.wake();
         fits
+    }
+
+    /// Leaves a note that a segment is to be written to disk. False when too many wait.
+    pub fn write_segment(&self, stream: Arc<Stream>, segment: Arc<Segment>) -> bool {
+        let fits = self.files.0.push((stream, segment)).is_ok();
+        self.wake();
+        fits
+    }
+
+    /// The next segment that is to be written, and its stream.
+    pub fn take_file(&self) -> Option<(Arc<Stream>, Arc<Segment>)> {
+        self.files.0.pop()
     }
 
     /// The next complete segment, and its publisher.

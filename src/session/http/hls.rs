@@ -14,14 +14,14 @@ use super::{
     with_cors,
 };
 use crate::config::{Action, Hls, Vhost};
-use crate::hub::segments::{Part, Piece, bytes_of};
+use crate::hub::segments::{Piece, bytes_of};
 use crate::hub::{Container, Reason, SegmentList, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
-use crate::proto::hls::{Found, Master, Media, PartLine, SegmentLine, Template, Text};
+use crate::proto::hls::{Found, Master, Template};
 use crate::proto::http;
-use crate::remux::Stream;
 use crate::remux::segmenter::without_number;
+use crate::remux::{Stream, playlist};
 use crate::session::admission::{self, Entry, Stay, Visitor};
 use crate::session::body::Body;
 use crate::session::viewers::{Lookup, NewViewer, Viewer};
@@ -379,7 +379,7 @@ impl HttpSession {
             Awaited::Playlist(reload) => {
                 let id = viewer.as_ref().map(|viewer| viewer.client.id);
                 let word = word(request, id.filter(|_| hls.hls_ts_ctx));
-                let text = media_text(&list, reload.skip, &word);
+                let text = playlist::text(&list, reload.skip, &word);
                 let head = playlist_head(env, request);
                 self.reply(out, env, request, head, Some(&text));
             }
@@ -672,66 +672,6 @@ fn master(list: &SegmentList, hls: &Hls, request: &Request, id: &str) -> String 
         independent: listed().all(|segment| segment.independent),
     }
     .write()
-}
-
-/// The playlist with a viewer's own word; who asks first writes it for all.
-fn media_text(list: &SegmentList, skip: bool, word: &str) -> Vec<u8> {
-    let text = list.texts[usize::from(skip)].get_or_init(|| {
-        let mut media = media(list);
-        if skip {
-            media.skipped = media.can_skip();
-        }
-        media.write().into_parts()
-    });
-    Text::join(text, word)
-}
-
-fn part_line(part: &Arc<Part>) -> PartLine<'_> {
-    let Part { uri, duration_ms, independent, .. } = &**part;
-    PartLine { uri, duration_ms: *duration_ms, independent: *independent }
-}
-
-fn media(list: &SegmentList) -> Media<'_> {
-    // Players are told of parts as long as they are near the end: for three target durations.
-    let near_ms = 3_000 * list.target_s as i64;
-    let open_ms: i64 = list.open.iter().flat_map(|open| &open.parts).map(|p| p.duration_ms).sum();
-    let total_ms: i64 = list.listed().map(|segment| segment.duration_ms).sum();
-    let mut from_end_ms = total_ms + open_ms;
-    let mut segments = Vec::new();
-    for segment in list.listed() {
-        from_end_ms -= segment.duration_ms;
-        let parts = match list.part_target_ms {
-            Some(_) if from_end_ms < near_ms => segment.parts.iter().map(part_line).collect(),
-            _ => Vec::new(),
-        };
-        segments.push(SegmentLine {
-            uri: &segment.uri,
-            duration_ms: segment.duration_ms,
-            discontinuity: segment.discontinuity,
-            wall_ms: segment.wall_ms,
-            init: segment.init.as_ref().map(|init| init.uri.as_str()),
-            parts,
-        });
-    }
-    let open = list.open.as_ref().filter(|open| !open.parts.is_empty());
-    Media {
-        target_s: list.target_s,
-        part_target_ms: list.part_target_ms,
-        first: list.listed().next().map_or(0, |first| first.number),
-        discontinuities: list.discontinuities,
-        independent: list.listed().all(|segment| segment.independent),
-        segments,
-        open: open.map(|open| SegmentLine {
-            uri: "",
-            duration_ms: 0,
-            discontinuity: open.discontinuity,
-            wall_ms: open.wall_ms,
-            init: open.init.as_ref().map(|init| init.uri.as_str()),
-            parts: open.parts.iter().map(part_line).collect(),
-        }),
-        hint: list.open.as_ref().map(|open| open.hint_uri.as_str()),
-        skipped: 0,
-    }
 }
 
 #[cfg(test)]
