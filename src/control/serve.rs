@@ -322,7 +322,7 @@ fn segment_parts(handle: &Handle, news: Arc<tokio::sync::Notify>) -> segments::P
         config: Box::new(move || config.load()),
         desk: handle.admission.desk.clone(),
         counters: handle.own.clone(),
-        disk: Disk::new(Arc::default()),
+        disk: Disk::new(handle.disk_stats.clone()),
         news,
     }
 }
