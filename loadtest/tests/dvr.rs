@@ -258,7 +258,7 @@ fn flv_has_an_index() {
         let number = |n: usize| rest[5 + n * 9 + 1..5 + n * 9 + 9].try_into().expect("eight");
         (0..count).map(|n| f64::from_be_bytes(number(n))).collect()
     };
-    let (places, times) = (list(b"filepositions"), list(b"times"));
+    let (places, times) = (list(b"\0\x0dfilepositions"), list(b"\0\x05times"));
     assert_eq!((places.len(), times.len()), (6, 6));
     for (place, time) in places.iter().zip(&times) {
         let tag = &bytes[*place as usize..];
@@ -481,6 +481,8 @@ fn large_keyframes_and_long_gops() {
     }
     publisher.send_paced(&sent, 1.0).expect("send");
     thread::sleep(Duration::from_millis(300));
+    let now = state(&server);
+    assert_eq!(now["state"], "writing", "{now:#}");
     drop(publisher);
     let file = wait_for_files(&folder, 1).remove(0);
     server.stop();

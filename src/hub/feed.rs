@@ -654,6 +654,12 @@ impl FeedWriter {
             writers.push(writer);
         }
         let at = Position { block: self.feed.end.load(Relaxed), offset: 0 };
+        // Said before its blocks are put in: else the first of many would be let go as too old, and
+        // nobody could begin with this picture.
+        if flags.has(Flags::KEYFRAME) && self.gop.enabled {
+            self.start = Some(at);
+            self.start_time = time;
+        }
         let mut rest = parts.iter().copied();
         let mut part: &[u8] = rest.next().unwrap_or_default();
         let last = writers.len() - 1;

@@ -400,6 +400,18 @@ mod tests {
     }
 
     #[test]
+    fn newcomers_begin_with_a_keyframe_of_many_blocks() {
+        let mut writer = writer(true);
+        writer.append(&[b"header"], HEADER, 0).unwrap();
+        writer.append(&[&vec![7; 6 << 20]], KEYFRAME, 10).unwrap();
+        writer.append(&[b"frame"], Flags(1), 50).unwrap();
+        writer.set_join(Bytes::new(), 0, 10, 1);
+        let mirror = Mirror::new(writer.feed().clone());
+        let entrance = mirror.entrance().expect("its first block is there");
+        assert_eq!((entrance.at, entrance.time), (Position { block: 1, offset: 0 }, 10));
+    }
+
+    #[test]
     fn without_a_way_to_join_nobody_comes_in() {
         let mut writer = writer(false);
         writer.append(&[b"frame"], KEYFRAME, 10).unwrap();

@@ -66,7 +66,7 @@ impl Index {
 }
 
 /// Properties that only the file itself can state.
-const OWN: [&[u8]; 7] = [
+const OWN: [&[u8]; 8] = [
     b"duration",
     b"filesize",
     b"lasttimestamp",
@@ -74,6 +74,7 @@ const OWN: [&[u8]; 7] = [
     b"hasKeyframes",
     b"keyframes",
     b"spacer",
+    b"spacer_end",
 ];
 
 impl FlvFile {
@@ -162,16 +163,18 @@ impl FlvFile {
         vec![(0, header), ((FILE_HEADER_BYTES + TAG_HEAD_BYTES) as u64, self.filled(len))]
     }
 
-    /// The metadata with a spacer that makes it as long as its room.
+    /// The metadata with a spacer that makes it as long as its room: numbers and a short text, because
+    /// some readers take no long texts.
     fn filled(&self, len: u64) -> Vec<u8> {
-        const LONG_STRING: u8 = 0x0c;
         let mut body = self.metadata(len);
         let end = body.split_off(body.len() - OBJECT_END_BYTES);
+        let free = self.room.saturating_sub(body.len() + SPACER_BYTES + OBJECT_END_BYTES);
+        let (numbers, blanks) = (free / NUMBER_BYTES, free % NUMBER_BYTES);
         put::key(&mut body, "spacer");
-        let blanks = self.room.saturating_sub(body.len() + 5 + OBJECT_END_BYTES);
-        body.push(LONG_STRING);
-        body.extend_from_slice(&(blanks as u32).to_be_bytes());
-        body.resize(body.len() + blanks, b' ');
+        put::strict_array(&mut body, numbers as u32);
+        (0..numbers).for_each(|_| put::number(&mut body, 0.0));
+        put::key(&mut body, "spacer_end");
+        put::string(&mut body, &" ".repeat(blanks));
         body.extend_from_slice(&end);
         body
     }
@@ -208,10 +211,12 @@ impl FlvFile {
     }
 }
 
+/// Bytes of a number.
+const NUMBER_BYTES: usize = 9;
 /// Bytes of an index entry: two numbers.
-const INDEX_ENTRY_BYTES: usize = 18;
-/// Bytes of an empty spacer: its key and its length.
-const SPACER_BYTES: usize = 2 + 6 + 5;
+const INDEX_ENTRY_BYTES: usize = 2 * NUMBER_BYTES;
+/// Bytes of an empty spacer: keys and lengths of its two parts.
+const SPACER_BYTES: usize = (2 + 6 + 5) + (2 + 10 + 3);
 /// Bytes of the mark behind an object.
 const OBJECT_END_BYTES: usize = 3;
 

@@ -41,6 +41,11 @@ pub struct Message {
 }
 
 impl Message {
+    /// True for pictures and audio frames, and not for what describes them.
+    pub fn is_frame(&self) -> bool {
+        !self.flags.has(Flags::SEQUENCE_HEADER) && !self.flags.has(Flags::DATA)
+    }
+
     /// Its beginning, as far as it lies in one block: all of it, unless it is larger than a block.
     pub fn head(&self) -> &[u8] {
         self.parts.first().map_or(&[], Part::bytes)

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::follow::{Follower, Message, Pieces};
-use super::packing::{Headers, Packing, Plan, Put};
+use super::packing::{Headers, Packing, Plan, Put, earliest};
 use super::path::Template;
 use super::{Parts, recover};
 use crate::config::{Dvr, DvrPlan, TimeJitter};
@@ -90,13 +90,8 @@ impl Job {
                 Some(feed) => {
                     if let Some((follower, entrance)) = Follower::new(&feed) {
                         let join = &entrance.join;
-                        // All of the stream is in the feed, its headers as well.
-                        if follower.is_at_beginning() && format == Format::Flv {
-                            self.wait = false;
-                        } else {
-                            self.headers.learn(format, &join.prologue, join.messages_at);
-                            self.wait = !follower.is_at_beginning();
-                        }
+                        self.headers.learn(format, &join.prologue, join.messages_at);
+                        self.wait = !follower.is_at_beginning();
                         return Some(follower);
                     }
                 }
@@ -190,7 +185,7 @@ impl Job {
     /// Holds a message for the beginning of a file.
     fn keep(&mut self, message: Message) {
         let flags = message.flags;
-        let header = flags.has(Flags::SEQUENCE_HEADER) || flags.has(Flags::DATA);
+        let header = !message.is_frame();
         let key = flags.has(Flags::KEYFRAME);
         if self.wait && !key && !header {
             let video = self.stream.tracks().is_some_and(|tracks| tracks.video_track.is_some());
@@ -210,7 +205,7 @@ impl Job {
 
     /// True when enough of a file's beginning is there to know its earliest time.
     fn can_begin(&self) -> bool {
-        let frames = self.pending.iter().filter(|m| !m.flags.has(Flags::SEQUENCE_HEADER));
+        let frames = self.pending.iter().filter(|message| message.is_frame());
         let (first, last) = (frames.clone().next(), frames.last());
         let span = first.zip(last).map_or(0, |(first, last)| last.time - first.time);
         span >= limits::RECORD_BEGIN_MS
@@ -246,7 +241,7 @@ impl Job {
             self.refuse("it cannot be packed so");
             return Ok(());
         };
-        let began = first.iter().map(|message| message.time).min().unwrap_or(0);
+        let began = earliest(&first);
         self.recording.set_file(&root.path().join(file.path()).to_string_lossy());
         tracing::info!(stream = %self.stream.name, file = %file.path(), "recording");
         let good = file.len();
@@ -302,8 +297,7 @@ impl Job {
         };
         let flags = message.flags;
         let is_key = flags.has(Flags::KEYFRAME | Flags::VIDEO) || !open.has_video;
-        let is_frame = !flags.has(Flags::SEQUENCE_HEADER) && !flags.has(Flags::DATA);
-        is_frame
+        message.is_frame()
             && (is_key || !self.dvr.dvr_wait_keyframe)
             && message.time - open.began >= self.dvr.dvr_duration.as_millis() as i64
     }
@@ -437,11 +431,14 @@ impl Job {
         let good = open.good;
         let done = open.file.work(move |file| {
             file.set_len(good)?;
-            let failed = |why: recover::RecoverError| DiskFault::Failed(why.to_string().into());
-            recover::make_whole(&file).map_err(failed)
+            if recover::make_whole(&file).is_err() {
+                // No room for the index of an MP4 file: it can be played without.
+                file.set_len(good)?;
+            }
+            Ok(())
         });
         match done.await {
-            Ok(_) => self.closer().give_name(open.file).await,
+            Ok(()) => self.closer().give_name(open.file).await,
             Err(why) => self.closer().left_behind(&open.file.path(), &why),
         }
     }
@@ -480,7 +477,7 @@ impl Job {
         let tried = async {
             let root = disk.root(self.template.root()).await?;
             let mut file = disk.create(&root, PROBE).await?;
-            let written = file.append(vec![vec![0; limits::RECORD_WRITE_BYTES].into()]).await;
+            let written = file.append(vec![vec![0; PROBE_BYTES].into()]).await;
             let _ = file.discard().await;
             written
         };
@@ -525,8 +522,9 @@ impl Job {
     }
 }
 
-/// A file by which is seen whether the disk takes something.
+/// A file by which is seen whether the disk takes something, and its bytes.
 const PROBE: &str = ".ringcast-probe";
+const PROBE_BYTES: usize = 256 << 10;
 
 /// Finishes a file.
 struct Closer {

@@ -68,6 +68,13 @@ pub enum Packing {
     Mp4(Box<Mp4File>),
 }
 
+/// Stream time of the earliest frame, ms. Headers may be much older.
+pub fn earliest(messages: &[Message]) -> i64 {
+    let frames = messages.iter().filter(|message| message.is_frame());
+    let time = frames.map(|message| message.time).min();
+    time.or(messages.first().map(|message| message.time)).unwrap_or(0)
+}
+
 /// What became of a message.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Put {
@@ -85,7 +92,7 @@ impl Packing {
         first: &[Message],
         pieces: &mut Pieces,
     ) -> Option<Packing> {
-        let base = first.iter().map(|message| message.time).min().unwrap_or(0);
+        let base = earliest(first);
         let mut head = Vec::new();
         let packing = match plan.format {
             Format::Fmp4 => {
@@ -124,7 +131,7 @@ impl Packing {
         first: &[Message],
         pieces: &mut Pieces,
     ) -> Packing {
-        let base = first.iter().map(|message| message.time).min().unwrap_or(0);
+        let base = earliest(first);
         file.continue_at(base);
         let mut head = Vec::new();
         write_headers(&mut file, headers, &mut head, base);
