@@ -408,6 +408,8 @@ pub const HLS_FRAGMENT_MS_MAX: u64 = 120_000;
 pub const HLS_PART_MS: (u64, u64) = (50, 2_000);
 /// Longest `hls_window`, ms; more is a configuration error.
 pub const HLS_WINDOW_MS_MAX: u64 = 3_600_000;
+/// Most fragments in a window; more is a configuration error. A playlist has to fit a reply.
+pub const HLS_SEGMENTS_MAX: u128 = 1_000;
 /// Longest wait for the first segment of a stream that is published, ms; then it is 404.
 pub const HLS_FIRST_WAIT_MS: u64 = 20_000;
 /// How far ahead of the newest segment a player may ask to wait for, segments; more is answered

@@ -579,3 +579,51 @@ fn segments_on_disk() {
     let _ = std::fs::remove_dir_all(folder);
     server.stop();
 }
+
+/// Encrypted segments: ffmpeg fetches the keys and plays.
+#[test]
+fn segments_under_keys() {
+    let folder = scratch("keys");
+    let server = serve(&[
+        "vhost.hls.hls_keys=true",
+        "vhost.hls.hls_fragments_per_key=2",
+        "vhost.hls.hls_window=30",
+        "vhost.token.play=true",
+        "vhost.token.keys=[\"0123456789abcdef\"]",
+        &format!("vhost.hls.hls_path={}", folder.display()),
+    ]);
+    let addr = server.http_addr();
+    let source = Source::make("h264-aac", H264, AAC);
+    let publishing = publish(&server, &source);
+    server.wait_for_stream(STREAM);
+    let path = format!("/{STREAM}.m3u8?token=0123456789abcdef");
+    let url = server.http(&path);
+    decodes("ffmpeg live", &url, &["-t", "3"]);
+    let path = get(addr, &path).text().lines().last().expect("an address").to_owned();
+    publishing.join().expect("the publisher");
+    thread::sleep(Duration::from_millis(500));
+    let text = get(addr, &path).text();
+    let list = Playlist::parse(&text).expect("a playlist");
+    let keys: Vec<&str> = text.lines().filter(|line| line.starts_with("#EXT-X-KEY:")).collect();
+    assert_eq!(keys.len(), list.segments.len().div_ceil(2), "{text}");
+    let uri = keys[0].split('"').nth(1).expect("an address");
+    let key = get(addr, &resolve(STREAM, uri));
+    assert_eq!((key.status, key.body.len()), (200, 16));
+    // Not for who has not asked for the playlist.
+    assert_eq!(get(addr, &resolve(STREAM, uri.split('?').next().unwrap())).status, 403);
+    let sealed = get(addr, &resolve(STREAM, &list.segments[0].uri)).body;
+    assert!(sealed.len() % 16 == 0 && sealed[0] != 0x47 || sealed[188] != 0x47);
+    assert_eq!(std::fs::read(folder.join("live/cut-0.key")).expect("a key on disk"), key.body);
+    let whole = folder.join("live/ended.m3u8");
+    let text = std::fs::read_to_string(folder.join("live/cut.m3u8")).expect("a playlist");
+    std::fs::write(&whole, format!("{text}#EXT-X-ENDLIST\n")).expect("a playlist");
+    let path = whole.to_str().expect("UTF-8 path");
+    let mut command = Command::new("ffmpeg");
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror"]);
+    command.args(["-allowed_extensions", "ALL", "-i", path, "-f", "null", "-"]);
+    let finished = Process::start("ffmpeg", &mut command).finish(Duration::from_secs(60));
+    assert!(finished.stderr.is_empty(), "{:#?}", finished.stderr);
+    finished.expect_success("from disk");
+    let _ = std::fs::remove_dir_all(folder);
+    server.stop();
+}

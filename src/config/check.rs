@@ -161,6 +161,16 @@ fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
     if !within(hls.hls_window, 0, limits::HLS_WINDOW_MS_MAX) {
         error("hls.hls_window must be at most an hour".into());
     }
+    if hls.hls_window.as_millis() > hls.hls_fragment.as_millis() * limits::HLS_SEGMENTS_MAX {
+        let most = limits::HLS_SEGMENTS_MAX;
+        error(format!("hls.hls_window must be at most {most} times hls.hls_fragment"));
+    }
+    if hls.hls_keys && (hls.hls_use_fmp4 || !hls.hls_part.is_zero()) {
+        error("hls.hls_keys goes with neither hls.hls_use_fmp4 nor hls.hls_part".into());
+    }
+    if !hls.hls_key_file.contains("[seq]") {
+        error("hls.hls_key_file needs [seq]".into());
+    }
     let (least, most) = limits::HLS_PART_MS;
     if !hls.hls_part.is_zero() && !within(hls.hls_part, least, most) {
         error(format!("hls.hls_part must be 0 or from {least} ms to {most} ms"));
@@ -170,6 +180,7 @@ fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
         ("hls_ts_file", &hls.hls_ts_file),
         ("hls_fmp4_file", &hls.hls_fmp4_file),
         ("hls_init_file", &hls.hls_init_file),
+        ("hls_key_file", &hls.hls_key_file),
     ] {
         let plain = !text.starts_with('/') && !text.contains(['?', '#', ' ', '%']);
         if !plain || !text.contains("[app]") || !text.contains("[stream]") {

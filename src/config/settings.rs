@@ -612,6 +612,26 @@ settings! {
         /// stream after `hls_dispose`.
         hls_cleanup: bool = "true", PREFER_TRUE, ["SRS_VHOST_HLS_HLS_CLEANUP"], Live;
         ---
+        /// Encrypt segments (AES-128). Keys are for viewers only where who may play is restricted.
+        /// For MPEG-TS; what MPEG-TS has no place for is not served then.
+        hls_keys: bool = "false", PREFER_FALSE, ["SRS_VHOST_HLS_HLS_KEYS"], Live;
+        ---
+        /// Segments that have one key.
+        hls_fragments_per_key: u32 = "5", int(1, 1_000_000, "segments"),
+            ["SRS_VHOST_HLS_HLS_FRAGMENTS_PER_KEY"], Live;
+        ---
+        /// Path of keys: [app] [stream] and [seq], the number of the first segment with it.
+        hls_key_file: String = r#""[app]/[stream]-[seq].key""#, Kind::Text,
+            ["SRS_VHOST_HLS_HLS_KEY_FILE"], Live;
+        ---
+        /// Folder that keys are written to when `hls_path` is set; empty means the same one.
+        hls_key_file_path: PathBuf = r#""""#, Kind::Path,
+            ["SRS_VHOST_HLS_HLS_KEY_FILE_PATH"], Live;
+        ---
+        /// What goes before `hls_key_file` in playlists, such as the URL of another server. Empty
+        /// means that this server serves keys as it serves segments.
+        hls_key_url: String = r#""""#, Kind::Text, ["SRS_VHOST_HLS_HLS_KEY_URL"], Live;
+        ---
         /// Text before every address of a playlist, such as the URL of a CDN.
         hls_entry_prefix: String = r#""""#, Kind::Text,
             ["SRS_VHOST_HLS_HLS_ENTRY_PREFIX"], Live;

@@ -59,9 +59,17 @@ struct Written {
     stream: Weak<Stream>,
     root: Root,
     playlist: String,
-    /// Names of segments, by number.
-    segments: BTreeMap<u64, String>,
+    /// Names of segments and of their keys, by number.
+    segments: BTreeMap<u64, (String, Option<String>)>,
+    /// Where keys are.
+    keys: Root,
     inits: Vec<String>,
+}
+
+impl Written {
+    fn has_key(&self, name: &str) -> bool {
+        self.segments.values().any(|(_, key)| key.as_deref() == Some(name))
+    }
 }
 
 /// A range of a block, for the disk.
@@ -152,12 +160,18 @@ impl SegmentFiles {
         let vhost = config.vhost(stream.name.vhost());
         let Some(path) = root_of(vhost, &stream.name) else { return Ok(()) };
         let root = self.root(path).await?;
+        let key_path = &vhost.hls.hls_key_file_path;
+        let keys = match key_path.as_os_str().is_empty() {
+            true => root.clone(),
+            false => self.root(key_path.clone()).await?,
+        };
         let known = lane.written.borrow_mut().remove(&stream.name);
         let mut written =
             known.filter(|known| known.root.path() == root.path()).unwrap_or_else(|| {
                 let playlist = playlist_of(vhost, &stream.name);
                 let stream = Arc::downgrade(stream);
-                Written { stream, root, playlist, segments: BTreeMap::new(), inits: Vec::new() }
+                let (segments, inits) = Default::default();
+                Written { stream, root, playlist, segments, keys, inits }
             });
         written.stream = Arc::downgrade(stream);
         let result = self.write_files(vhost, stream, segment, &mut written).await;
@@ -185,9 +199,15 @@ impl SegmentFiles {
             self.put(&written.root, &init.name, vec![init.bytes.clone()]).await?;
             written.inits.push(init.name.clone());
         }
+        let key = segment.key.as_ref();
+        if let Some(key) = key.filter(|key| !written.has_key(&key.name)) {
+            let bytes = Bytes::copy_from_slice(&key.bytes);
+            self.put(&written.keys, &key.name, vec![bytes]).await?;
+        }
         let pieces = segment.pieces.iter().map(|piece| Bytes::from_owner(Shared(piece.clone())));
         self.put(&written.root, &segment.name, pieces.collect()).await?;
-        written.segments.insert(segment.number, segment.name.clone());
+        let names = (segment.name.clone(), key.map(|key| key.name.clone()));
+        written.segments.insert(segment.number, names);
         let Some(list) = stream.segments().map(|segments| segments.list()) else { return Ok(()) };
         let mut first = segment.number;
         while first > 0 && written.segments.contains_key(&(first - 1)) {
@@ -220,10 +240,15 @@ impl SegmentFiles {
     ) -> Result<(), DiskFault> {
         let numbers: Vec<u64> = written.segments.keys().copied().filter(|n| goes(*n)).collect();
         for number in numbers {
-            let Some(name) = written.segments.remove(&number) else { continue };
-            let again = written.segments.values().any(|other| *other == name);
-            if vhost.hls.hls_cleanup && !again {
+            let Some((name, key)) = written.segments.remove(&number) else { continue };
+            if !vhost.hls.hls_cleanup {
+                continue;
+            }
+            if !written.segments.values().any(|(other, _)| *other == name) {
                 self.parts.disk.remove(&written.root, &name).await?;
+            }
+            if let Some(key) = key.filter(|key| !written.has_key(key)) {
+                self.parts.disk.remove(&written.keys, &key).await?;
             }
         }
         Ok(())
@@ -245,10 +270,13 @@ impl SegmentFiles {
             if !hls.hls_cleanup || hls.hls_dispose.is_zero() {
                 continue;
             }
-            let Written { root, playlist, segments, inits, .. } = written;
+            let Written { root, playlist, segments, inits, keys, .. } = written;
             // The playlist first: it must not name what is not there.
-            for file in [playlist].iter().chain(segments.values()).chain(&inits) {
-                if let Err(why) = self.parts.disk.remove(&root, file).await {
+            let of_root = [&playlist].into_iter().chain(segments.values().map(|(name, _)| name));
+            let of_root = of_root.chain(&inits).map(|file| (&root, file));
+            let of_keys = segments.values().filter_map(|(_, key)| Some((&keys, key.as_ref()?)));
+            for (root, file) in of_root.chain(of_keys) {
+                if let Err(why) = self.parts.disk.remove(root, file).await {
                     self.complain(&name, &why);
                 }
             }

@@ -226,10 +226,11 @@ impl<W> Client<W> {
         self.skips.load(Relaxed)
     }
 
-    /// How far a player is behind the stream, ms of stream time; 0 for a publisher. The time that
+    /// How far a player is behind the stream, ms of stream time; 0 for a publisher and for HLS. The time that
     /// messages are gathered before a send is part of it.
     pub fn lag_ms(&self) -> u32 {
-        if self.kind.publishes() {
+        // Who plays segments is behind by choice.
+        if self.kind.publishes() || self.kind == ClientKind::HlsPlay {
             return 0;
         }
         // The RTMP feed is always open for a published stream, and all feeds have one clock.

@@ -106,6 +106,19 @@ pub struct Init {
     pub bytes: Bytes,
 }
 
+/// What segments are encrypted with (AES-128).
+#[derive(Debug)]
+pub struct Key {
+    /// Its name.
+    pub name: String,
+    /// Its address in playlists.
+    pub uri: String,
+    /// The key.
+    pub bytes: [u8; 16],
+    /// The initialisation vector.
+    pub iv: [u8; 16],
+}
+
 /// A piece of a segment that players may have before the rest.
 #[derive(Debug)]
 pub struct Part {
@@ -142,6 +155,8 @@ pub struct Segment {
     pub independent: bool,
     /// What it has to be read with.
     pub init: Option<Arc<Init>>,
+    /// What it is encrypted with.
+    pub key: Option<Arc<Key>>,
     /// Its bytes.
     pub pieces: Vec<Piece>,
     /// How many they are.
@@ -164,6 +179,7 @@ impl Segment {
             discontinuity: false,
             independent: false,
             init: None,
+            key: None,
             bytes: bytes_of(&pieces),
             pieces,
             parts: Vec::new(),
@@ -297,6 +313,11 @@ impl SegmentList {
         let open = self.open.iter().flat_map(|open| &open.parts);
         let closed = self.segments.iter().rev().flat_map(|segment| &segment.parts);
         open.chain(closed).find(|part| part.name == name)
+    }
+
+    /// The key of that name.
+    pub fn key(&self, name: &str) -> Option<&Arc<Key>> {
+        self.segments.iter().rev().filter_map(|s| s.key.as_ref()).find(|key| key.name == name)
     }
 
     /// The initialisation segment of that name.

@@ -1,6 +1,7 @@
 //! Conversions of one encoding into another, without decoding: what a publisher sends becomes the
 //! feeds players follow.
 
+pub mod cipher;
 pub mod flv;
 pub mod live;
 pub mod mux;

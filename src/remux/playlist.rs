@@ -57,6 +57,7 @@ fn media(list: &SegmentList) -> Media<'_> {
             discontinuity: segment.discontinuity,
             wall_ms: segment.wall_ms,
             init: segment.init.as_ref().map(|init| init.uri.as_str()),
+            key: segment.key.as_ref().map(|key| (key.uri.as_str(), &key.iv)),
             parts,
         });
     }
@@ -74,6 +75,7 @@ fn media(list: &SegmentList) -> Media<'_> {
             discontinuity: open.discontinuity,
             wall_ms: open.wall_ms,
             init: open.init.as_ref().map(|init| init.uri.as_str()),
+            key: None,
             parts: open.parts.iter().map(part_line).collect(),
         }),
         hint: list.open.as_ref().map(|open| open.hint_uri.as_str()),

@@ -7,9 +7,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use uring::Arena;
 
+use super::cipher::{self, KeyOptions};
 use super::mux::Muxer;
-use crate::hub::segments::{Init, OpenSegment, Part, Segment, bytes_of, pieces};
+use crate::hub::segments::{Init, Key, OpenSegment, Part, Piece, Segment, bytes_of, pieces};
 use crate::hub::{Container, FeedWriter, Position, SegmentList, SegmentMemory, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
@@ -33,6 +35,8 @@ pub struct SegmentOptions {
     pub playlist_name: Template,
     /// What goes before addresses.
     pub prefix: String,
+    /// Segments are encrypted.
+    pub keys: Option<KeyOptions>,
     /// Numbers go on when the stream is published again after its end.
     pub recover: bool,
 }
@@ -52,6 +56,7 @@ pub struct Segmenter {
     stream: StreamName,
     shared: Arc<Segments>,
     memory: Arc<SegmentMemory>,
+    arena: Arena,
     cutter: Cutter,
     /// Tracks are known: segments may begin.
     ready: bool,
@@ -60,6 +65,8 @@ pub struct Segmenter {
     next: u64,
     open: Option<Open>,
     init: Option<Arc<Init>>,
+    /// The newest key, and how many segments have it.
+    key: Option<(Arc<Key>, u64)>,
     /// How many initialisation segments there were.
     inits: u64,
     /// As in the list, which is made from these.
@@ -91,7 +98,7 @@ impl Segmenter {
         options: SegmentOptions,
         stream: StreamName,
         shared: Arc<Segments>,
-        memory: Arc<SegmentMemory>,
+        (memory, arena): (Arc<SegmentMemory>, Arena),
     ) -> Segmenter {
         let container = options.container();
         let mut segmenter = Segmenter {
@@ -101,11 +108,13 @@ impl Segmenter {
             stream,
             shared,
             memory,
+            arena,
             ready: false,
             broken: false,
             next: 0,
             open: None,
             init: None,
+            key: None,
             inits: 0,
             segments: VecDeque::new(),
             unlisted: 0,
@@ -136,7 +145,8 @@ impl Segmenter {
 
     /// The stream cannot be had in MPEG-TS: goes on with MP4. False if that is what it does.
     pub fn fall_back(&mut self) -> bool {
-        if self.container == Container::Fmp4 {
+        // What was to be encrypted is not served in the clear.
+        if self.container == Container::Fmp4 || self.options.keys.is_some() {
             return false;
         }
         self.container = Container::Fmp4;
@@ -294,7 +304,7 @@ impl Segmenter {
         let Some(open) = self.open.take() else { return };
         let end = writer.position();
         let pieces = writer.recorded().map(|blocks| pieces(blocks, open.start, end));
-        let pieces = pieces.unwrap_or_default();
+        let mut pieces = pieces.unwrap_or_default();
         writer.forget_before(end.block);
         let start_ms = self.cutter.start_ms().unwrap_or(time_ms);
         // SRS: what is shorter than this is no segment. It would settle the target, too.
@@ -311,6 +321,16 @@ impl Segmenter {
             duration_ms = open.parts.iter().map(|part| part.duration_ms).sum();
         }
         let number = self.next;
+        if self.options.keys.is_some() {
+            match self.sealed(&pieces) {
+                Some(sealed) => pieces = sealed,
+                // A segment that cannot be encrypted is left out.
+                None => {
+                    (self.broken, self.short) = (true, true);
+                    return;
+                }
+            }
+        }
         self.next += 1;
         let name = self.segment_name(number, open.wall_ms, duration_ms);
         let uri = self.uri(&name);
@@ -322,6 +342,7 @@ impl Segmenter {
         segment.discontinuity = open.discontinuity;
         segment.independent = open.independent;
         segment.init.clone_from(&self.init);
+        segment.key = self.key.as_ref().map(|(key, _)| key.clone());
         segment.parts = open.parts;
         let segment = Arc::new(segment);
         segment.count_in(&self.memory);
@@ -330,6 +351,23 @@ impl Segmenter {
             self.closed.push(segment);
         }
         self.let_go();
+    }
+
+    /// Encrypts what is to be the next segment; `None` if that cannot be done.
+    fn sealed(&mut self, pieces: &[Piece]) -> Option<Vec<Piece>> {
+        let options = self.options.keys.as_ref()?;
+        if self.key.as_ref().is_none_or(|(_, used)| *used >= options.segments) {
+            let name = options.name.fill(&self.values(self.next, 0, 0));
+            let uri = match options.url.as_str() {
+                "" => self.uri(&name),
+                url => format!("{url}{}", url::encode_path(&name)),
+            };
+            let (bytes, iv) = (cipher::random()?, cipher::random()?);
+            self.key = Some((Arc::new(Key { name, uri, bytes, iv }), 0));
+        }
+        let (key, used) = self.key.as_mut()?;
+        *used += 1;
+        cipher::encrypt(&key.bytes, &key.iv, pieces, &self.arena).ok()
     }
 
     /// Takes old segments out of the playlist, and lets go of those that nobody can be loading.
@@ -470,6 +508,8 @@ mod tests {
     use crate::hub::Format;
     use crate::hub::feed::GopLimits;
     use crate::media::Kind;
+    use crate::proto::hls::check::{Checker, Playlist};
+    use crate::remux::playlist;
     use crate::remux::{HttpOptions, Live, LiveOptions, Outcome, Registry, Stream};
     use uring::{Arena, ArenaOptions};
 
@@ -506,6 +546,7 @@ mod tests {
             init_name: template("[app]/[stream]/init.mp4"),
             playlist_name: template("[app]/[stream].m3u8"),
             prefix: String::new(),
+            keys: None,
             recover: true,
         }
     }
@@ -535,7 +576,7 @@ mod tests {
                 LiveOptions { chunk_size: 60_000, gop, reduce_sequence_header: false, http };
             let mut live = Live::new(live_options, arena.clone());
             let shared = stream.segments().unwrap();
-            let memory = registry.segments.clone();
+            let memory = (registry.segments.clone(), arena.clone());
             live.set_segmenter(Segmenter::new(
                 options.clone(),
                 stream.name.clone(),
@@ -682,6 +723,70 @@ mod tests {
         }
         assert!(seen.len() > 60);
         assert!(list.has(list.next_number(), Some(0)) && !list.has(list.next_number() + 1, None));
+    }
+
+    /// Ten minutes with a publisher that comes back in the middle and GOPs of many lengths, looked at
+    /// as players do: all of the playlist, and what is new of it.
+    #[test]
+    fn playlists_keep_the_rules_for_ten_minutes() {
+        for (part_ms, fmp4, gops) in [
+            (0, false, &[50][..]),
+            (0, true, &[50, 13, 77, 250, 30]),
+            (200, true, &[25]),
+            (330, true, &[50, 25, 75]),
+            (200, false, &[60]),
+        ] {
+            let mut rig = Rig::new(options(part_ms, fmp4));
+            rig.headers();
+            let (mut checker, mut loads, mut skips) = (Checker::default(), 0, 0);
+            let mut published = true;
+            let mut frames = 0;
+            for turn in 0..15_000u32 {
+                if turn == 7_000 {
+                    rig.live.end_segments();
+                    rig.live.park(1_000_000_000);
+                    published = false;
+                } else if turn == 7_100 {
+                    rig.live.resume(5_000_000_000);
+                    rig.headers();
+                    (published, frames) = (true, 0);
+                }
+                if published {
+                    let gop = gops[(turn / 500) as usize % gops.len()];
+                    rig.frame(frames, gop);
+                    frames += 1;
+                }
+                let now = f64::from(turn) * 0.04;
+                let list = rig.list();
+                if turn % 5 != 0 || !list.has_begun() {
+                    continue;
+                }
+                let text = |skip| String::from_utf8(playlist::text(&list, skip, "?w")).unwrap();
+                let whole = text(false);
+                // Somebody who is back for two seconds cannot have much yet.
+                let goes_on = published && !(7_100..7_200).contains(&turn);
+                let case = format!("parts of {part_ms} ms, {gops:?}, at {now} s");
+                let read = checker.load(now, goes_on, &whole);
+                let read = read.unwrap_or_else(|why| panic!("{case}: {why} in\n{whole}"));
+                loads += 1;
+                if part_ms > 0 {
+                    let delta = Playlist::parse(&text(true)).unwrap();
+                    let skipped = delta.skipped as usize;
+                    assert_eq!(read.segments[skipped..].len(), delta.segments.len(), "{case}");
+                    assert_eq!((read.open.number, &read.hint), (delta.open.number, &delta.hint));
+                    skips += skipped;
+                    assert!(read.hint.is_some() || !published, "{case}");
+                }
+            }
+            assert!(loads > 2_900);
+            let all = checker.segments();
+            // Nothing is missing between the first and the last.
+            assert_eq!(all.len() as u64, all.last_key_value().unwrap().0 + 1);
+            assert_eq!(all.values().filter(|segment| segment.discontinuity).count(), 1);
+            let seconds: f64 = all.values().map(|segment| segment.duration).sum();
+            assert!((590.0..600.5).contains(&seconds), "{seconds} s");
+            let _ = skips;
+        }
     }
 
     #[test]

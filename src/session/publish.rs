@@ -15,6 +15,7 @@ use crate::limits;
 use crate::media::Kind;
 use crate::proto::amf0;
 use crate::proto::hls::{Rules, Template};
+use crate::remux::cipher::KeyOptions;
 use crate::remux::segmenter::Segmenter;
 use crate::remux::{
     Client, HttpOptions, Live, LiveOptions, Noted, Outcome, SegmentOptions, Stream,
@@ -316,7 +317,7 @@ fn cut_segments(env: &Env<'_>, stream: &Arc<Stream>, live: &mut Live, vhost: &Vh
         stream.set_segments(Some(shared.clone()));
         shared
     });
-    let memory = env.streams.segments.clone();
+    let memory = (env.streams.segments.clone(), env.arena.clone());
     live.set_segmenter(Segmenter::new(options, stream.name.clone(), shared, memory));
 }
 
@@ -340,6 +341,14 @@ fn segment_options(vhost: &Vhost) -> Option<SegmentOptions> {
         init_name: template(&hls.hls_init_file)?,
         playlist_name: template(&hls.hls_m3u8_file)?,
         prefix: hls.hls_entry_prefix.clone(),
+        keys: match hls.hls_keys {
+            true => Some(KeyOptions {
+                segments: hls.hls_fragments_per_key.into(),
+                name: template(&hls.hls_key_file)?,
+                url: hls.hls_key_url.clone(),
+            }),
+            false => None,
+        },
         recover: hls.hls_recover,
     })
 }

@@ -64,6 +64,8 @@ pub struct SegmentLine<'a> {
     pub wall_ms: i64,
     /// The address of what it has to be read with (MP4).
     pub init: Option<&'a str>,
+    /// The address of the key it is encrypted with (AES-128), and the initialisation vector.
+    pub key: Option<(&'a str, &'a [u8; 16])>,
     /// Its parts, as long as players are told of them.
     pub parts: Vec<PartLine<'a>>,
 }
@@ -146,8 +148,10 @@ impl Media<'_> {
         }
         // Who skips knows the initialisation segment of what it skips.
         let mut init = self.skipped.checked_sub(1).and_then(|last| self.segments[last].init);
+        let mut key = None;
         for segment in &self.segments[self.skipped..] {
             segment.write_head(&mut out, &mut init);
+            segment.write_key(&mut out, &mut key);
             segment.write_parts(&mut out);
             out.line(format_args!("#EXTINF:{}, no desc", Seconds(segment.duration_ms)));
             out.address(segment.uri);
@@ -184,6 +188,20 @@ impl<'a> SegmentLine<'a> {
                  {second:02}.{ms:03}Z"
             ));
         }
+    }
+
+    /// A key holds until the next one; an unencrypted segment behind others needs to say so.
+    fn write_key(&self, out: &mut Text, key: &mut Option<(&'a str, &'a [u8; 16])>) {
+        if self.key == *key {
+            return;
+        }
+        *key = self.key;
+        let Some((uri, iv)) = self.key else {
+            return out.line(format_args!("#EXT-X-KEY:METHOD=NONE"));
+        };
+        out.text.push_str("#EXT-X-KEY:METHOD=AES-128,URI=\"");
+        out.address(uri);
+        out.line(format_args!("\",IV=0x{:032x}", u128::from_be_bytes(*iv)));
     }
 
     fn write_parts(&self, out: &mut Text) {

@@ -41,6 +41,7 @@ enum File {
     Segment(Option<u64>),
     Part,
     Init,
+    Key,
 }
 
 /// Who begins to watch.
@@ -124,6 +125,9 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
             read(template, &segment, |_| File::Part);
         }
     }
+    if hls.hls_keys {
+        read(&hls.hls_key_file, path, |_| File::Key);
+    }
     if !read(&hls.hls_init_file, path, |_| File::Init)
         && let Some((init, _)) = without_number(path, "-")
     {
@@ -176,7 +180,7 @@ impl HttpSession {
     ) {
         // Who only asks for the head is nobody yet.
         if request.method == Method::Head {
-            let head = playlist_head(env, &request);
+            let head = playlist_head(env, &request, PLAYLIST);
             return self.reply(out, env, &request, head, None);
         }
         let hls = &env.config.vhost(stream.name.vhost()).hls;
@@ -373,14 +377,14 @@ impl HttpSession {
             Awaited::Master => {
                 let id = viewer.as_ref().map_or("", |viewer| viewer.client.id.as_str());
                 let text = master(&list, hls, request, id);
-                let head = playlist_head(env, request);
+                let head = playlist_head(env, request, PLAYLIST);
                 self.reply(out, env, request, head, Some(text.as_bytes()));
             }
             Awaited::Playlist(reload) => {
                 let id = viewer.as_ref().map(|viewer| viewer.client.id);
                 let word = word(request, id.filter(|_| hls.hls_ts_ctx));
                 let text = playlist::text(&list, reload.skip, &word);
-                let head = playlist_head(env, request);
+                let head = playlist_head(env, request, PLAYLIST);
                 self.reply(out, env, request, head, Some(&text));
             }
             Awaited::Part(name) => {
@@ -515,6 +519,12 @@ impl HttpSession {
                     return self.reply(out, env, &request, head, Some(&init.bytes));
                 }
             }
+            File::Key => {
+                if let Some(key) = list.key(name) {
+                    let head = playlist_head(env, &request, "application/octet-stream");
+                    return self.reply(out, env, &request, head, Some(&key.bytes));
+                }
+            }
             File::Playlist => {}
         }
         env.counters.count(Reason::NotFound);
@@ -604,9 +614,13 @@ fn range(header: &str, total: u64) -> Option<Result<(u64, u64), ()>> {
     })
 }
 
-fn playlist_head(env: &Env<'_>, request: &Request) -> ResponseHead {
+/// The media type of playlists.
+const PLAYLIST: &str = "application/vnd.apple.mpegurl";
+
+/// Head of what nobody but the player keeps.
+fn playlist_head(env: &Env<'_>, request: &Request, content_type: &str) -> ResponseHead {
     let head = ResponseHead::new(200)
-        .header("Content-Type", "application/vnd.apple.mpegurl")
+        .header("Content-Type", content_type)
         // It is another one in a moment, and may be for one viewer only.
         .header("Cache-Control", "no-cache, no-store");
     with_cors(head, request, env.config.http_server.crossdomain)
