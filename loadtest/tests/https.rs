@@ -481,9 +481,7 @@ fn one_port_for_streams_and_api() {
     let text = format!("[http_server.https]\n{https}[http_api.https]\n{https}");
     std::fs::write(&file, text).expect("written");
     let listen = [format!("http_server.listen={own}"), format!("http_api.listen={own}")];
-    let settings: Vec<_> = ["shards=2"].into_iter().chain(listen.iter().map(String::as_str));
-    let settings: Vec<_> = settings.collect();
-    let server = Server::start_with_file(&file, &settings);
+    let server = Server::start_with_file(&file, &["shards=2", &listen[0], &listen[1]]);
     let ask = |path: &str| {
         let mut tls = connect(address, None, &pair.cert).expect("a TLS connection");
         tls.write_all(get(path).as_bytes()).expect("a request");

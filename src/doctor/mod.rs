@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 use rustix::process::{Resource, getrlimit};
 use uring::{Probe, Unavailable};
 
-use crate::config::{Config, ListenAddr, LogTank, Memory, Switch};
-use crate::limits::DESCRIPTORS_RESERVED;
+use crate::config::{self, Config, ListenAddr, LogTank, Memory, Switch};
+use crate::limits::{DESCRIPTORS_RESERVED, TLS_CONNECTIONS_MAX};
 
 mod network;
 mod tls;
@@ -68,7 +68,11 @@ pub fn examine(config: &Config, announced: Option<&str>) -> Vec<Finding> {
             may_lock(&read("/proc/self/status")),
             budget + shards * RING_BYTES,
         ),
-        open_files(getrlimit(Resource::Nofile).maximum, config.max_connections),
+        open_files(
+            getrlimit(Resource::Nofile).maximum,
+            config.max_connections,
+            config.serves_https(),
+        ),
         huge_pages(config.huge_pages, &read("/proc/meminfo"), budget),
         media_memory(budget, memory),
         backlog(number("/proc/sys/net/core/somaxconn")),
@@ -234,20 +238,20 @@ fn memory_lock(limit: Option<u64>, privileged: bool, wanted: u64) -> Finding {
     }
 }
 
-fn open_files(limit: Option<u64>, connections: u32) -> Finding {
+fn open_files(limit: Option<u64>, connections: u32, https: bool) -> Finding {
     let check = "open files";
-    let wanted = u64::from(connections) + u64::from(DESCRIPTORS_RESERVED);
-    match limit {
-        None => Finding::ok(check, "not limited"),
-        Some(limit) if limit >= wanted => Finding::ok(check, format!("limit {limit}")),
-        Some(limit) => Finding::bad(
+    let Some(limit) = limit else { return Finding::ok(check, "not limited") };
+    let (fits, note) = config::fit_connections(connections, limit, https);
+    // What HTTPS needs beside it grows with the limit, up to this.
+    let front = if https { 2 * TLS_CONNECTIONS_MAX } else { 0 };
+    let wanted = u64::from(connections) + u64::from(DESCRIPTORS_RESERVED + front);
+    match note {
+        None => Finding::ok(check, format!("limit {limit}")),
+        Some(_) => Finding::bad(
             check,
             Status::Warn,
             format!("limit {limit}, max_connections {connections} needs {wanted}"),
-            format!(
-                "the server lowers max_connections to {}",
-                limit.saturating_sub(DESCRIPTORS_RESERVED.into())
-            ),
+            format!("the server lowers max_connections to {fits}"),
             format!(
                 "ulimit -Hn {wanted}, LimitNOFILE={wanted} in a systemd unit, docker run \
                  --ulimit nofile={wanted}, or set max_connections lower"
@@ -488,8 +492,8 @@ mod tests {
         assert_eq!(memory_lock(None, false, 1 << 30).status, Status::Ok);
         assert!(may_lock("Name:\tx\nCapEff:\t000001ffffffffff\n"));
         assert!(!may_lock("CapEff:\t0000000000000000\n") && !may_lock(""));
-        assert_eq!(open_files(Some(1 << 20), 100_000).status, Status::Ok);
-        let short = open_files(Some(4096), 100_000);
+        assert_eq!(open_files(Some(1 << 20), 100_000, true).status, Status::Ok);
+        let short = open_files(Some(4096), 100_000, false);
         assert_eq!(short.status, Status::Warn);
         assert!(short.meaning.contains("3968") && short.fix.contains("LimitNOFILE=100128"));
         assert_eq!(backlog(Some(128)).status, Status::Warn);
