@@ -47,6 +47,7 @@ impl Walk {
             admission: Arc::default(),
             quiet: Arc::default(),
             host: None,
+            relayed: None,
             post: Post::new(1),
         };
         let (listeners, events) = accepted(&[1, players]);

@@ -10,7 +10,7 @@ use crate::fault::Fault;
 use crate::hub::feed::GopLimits;
 use crate::hub::stats::Counters;
 use crate::hub::stream::Health;
-use crate::hub::{ClientKind, Counters, Reason, Segments, Urls, recording};
+use crate::hub::{ClientKind, Reason, Segments, Urls, recording};
 use crate::limits;
 use crate::media::Kind;
 use crate::proto::amf0;

@@ -66,6 +66,7 @@ impl fmt::Display for Kick {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Kick::Session { id, .. } => write!(f, "session {id}"),
+            Kick::Viewer { id } => write!(f, "viewer {id}"),
             Kick::Stream { stream, publishers: true, players: true } => {
                 write!(f, "all of stream {}", stream.0)
             }

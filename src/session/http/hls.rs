@@ -203,7 +203,7 @@ impl HttpSession {
             }
         };
         let name = stream.name.clone();
-        let urls = urls(&request, &name);
+        let urls = urls(&request, &name, self.secure);
         let bearer =
             request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
         let visitor = Visitor {
