@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ringcast::config::Config;
 use ringcast::hub::Counters;
 use ringcast::proto::rtmp::client::Role;
-use ringcast::remux::{Registry, Stream};
+use ringcast::remux::{Clients, Registry, Stream};
 use ringcast::session::admission::Admission;
 use ringcast::session::http::HttpSession;
 use ringcast::session::quiet::Quiet;
@@ -36,6 +36,7 @@ pub fn session(data: &[u8]) {
 struct Rig {
     config: Arc<Config>,
     streams: Registry,
+    clients: Clients,
     arena: Arena,
     counters: Counters,
     admission: Admission,
@@ -55,6 +56,7 @@ impl Rig {
             shard: 0,
             config: &self.config,
             streams: &self.streams,
+            clients: &self.clients,
             arena: &self.arena,
             counters: &self.counters,
             peer: LOCAL,
@@ -73,6 +75,7 @@ fn run(data: &[u8], arena: &Arena) {
     let mut rig = Rig {
         config: CONFIG.with(Arc::clone),
         streams: Registry::default(),
+        clients: Clients::new(1),
         arena: arena.clone(),
         counters: Counters::default(),
         admission: Admission::default(),
@@ -85,7 +88,7 @@ fn run(data: &[u8], arena: &Arena) {
     let mut protocol = if mode & 1 == 0 {
         Protocol::Rtmp(Box::new(RtmpSession::new(&rig.config, 0, id, LOCAL, 1)))
     } else {
-        Protocol::Http(Box::new(HttpSession::new(id)))
+        Protocol::Http(Box::new(HttpSession::new(id, mode & 64 != 0)))
     };
     let opening = opening(mode);
     let mut out = Vec::new();
