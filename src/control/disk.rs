@@ -464,7 +464,8 @@ impl NewFile {
         }
     }
 
-    /// Gives it its name now, in the place of a file that has it; the disk may have the bytes later.
+    /// Gives it its name now, in the place of a file that has it; the disk may have the bytes
+    /// later.
     ///
     /// # Errors
     /// It keeps the name it has.

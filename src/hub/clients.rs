@@ -226,8 +226,8 @@ impl<W> Client<W> {
         self.skips.load(Relaxed)
     }
 
-    /// How far a player is behind the stream, ms of stream time; 0 for a publisher and for HLS. The time that
-    /// messages are gathered before a send is part of it.
+    /// How far a player is behind the stream, ms of stream time; 0 for a publisher and for HLS. The
+    /// time that messages are gathered before a send is part of it.
     pub fn lag_ms(&self) -> u32 {
         // Who plays segments is behind by choice.
         if self.kind.publishes() || self.kind == ClientKind::HlsPlay {
