@@ -348,7 +348,7 @@ fn parts_and_waiting() {
     let whole = get(addr, &resolve(STREAM, &segment.uri)).body;
     let joined: Vec<u8> = segment.parts.iter().flat_map(|part| parts[&part.0].clone()).collect();
     assert_eq!(whole, joined);
-    assert_eq!(segment.parts[0].2, true, "begins with a keyframe");
+    assert!(segment.parts[0].2, "begins with a keyframe");
     // What cannot be waited for.
     let far = list.open.number + 9;
     for bad in ["_HLS_part=1", &format!("_HLS_msn={far}"), "_HLS_msn=x"] {
@@ -612,7 +612,7 @@ fn segments_under_keys() {
     // Not for who has not asked for the playlist.
     assert_eq!(get(addr, &resolve(STREAM, uri.split('?').next().unwrap())).status, 403);
     let sealed = get(addr, &resolve(STREAM, &list.segments[0].uri)).body;
-    assert!(sealed.len() % 16 == 0 && sealed[0] != 0x47 || sealed[188] != 0x47);
+    assert!(sealed.len().is_multiple_of(16) && (sealed[0] != 0x47 || sealed[188] != 0x47));
     assert_eq!(std::fs::read(folder.join("live/cut-0.key")).expect("a key on disk"), key.body);
     let whole = folder.join("live/ended.m3u8");
     let text = std::fs::read_to_string(folder.join("live/cut.m3u8")).expect("a playlist");

@@ -65,10 +65,13 @@ pub enum Lookup {
     Unknown,
 }
 
+/// Some of the viewers, by id.
+type Table = Mutex<HashMap<SessionId, Arc<Viewer>>>;
+
 /// All viewers of the process.
 #[derive(Debug)]
 pub struct Viewers {
-    tables: Box<[Mutex<HashMap<SessionId, Arc<Viewer>>>]>,
+    tables: Box<[Table]>,
     count: AtomicUsize,
     /// Until when an id is refused, ns.
     kicked: Mutex<HashMap<SessionId, u64>>,
@@ -115,19 +118,24 @@ impl Viewers {
         }
     }
 
-    /// A viewer begins, at `now` (ns) and `wall_ms`. `None`: there are too many.
+    /// A viewer begins, at `now` (ns) and `wall_ms`.
+    ///
+    /// # Errors
+    /// There are too many; what it holds comes back.
     pub fn join(
         &self,
         clients: &Clients,
+        desk: &Desk,
         new: NewViewer,
-        now: u64,
-        wall_ms: i64,
+        (now, wall_ms): (u64, i64),
     ) -> Result<Arc<Viewer>, Option<Box<Stay>>> {
         let NewViewer { id, peer, stream, urls, stay, timeout_ms } = new;
         let mut table = lock(self.table(id));
         // Two requests with the same id that had been forgotten.
         if let Some(there) = table.get(&id) {
-            let _ = stay;
+            if let Some(stay) = stay {
+                stay.end(desk);
+            }
             return Ok(there.clone());
         }
         if self.count.fetch_add(1, Relaxed) >= limits::HLS_VIEWERS_MAX {
@@ -218,7 +226,7 @@ impl Viewers {
         }
     }
 
-    fn table(&self, id: SessionId) -> &Mutex<HashMap<SessionId, Arc<Viewer>>> {
+    fn table(&self, id: SessionId) -> &Table {
         let first = id.as_str().as_bytes()[0];
         &self.tables[usize::from(first) % TABLES]
     }
@@ -246,7 +254,7 @@ mod tests {
                 stay: None,
                 timeout_ms: 10_000,
             };
-            viewers.join(&clients, new, now, 5).map_err(drop).unwrap()
+            viewers.join(&clients, &desk, new, (now, 5)).map_err(drop).unwrap()
         };
         let ids = [viewers.new_id(), viewers.new_id(), viewers.new_id()];
         assert!(ids[0] != ids[1] && ids[1] != ids[2]);

@@ -218,10 +218,11 @@ impl Cutter {
     pub fn take(&mut self, frame: &Frame) {
         let track = if frame.video { &mut self.video } else { &mut self.audio };
         track.note(frame.time_ms);
-        if frame.video && frame.keyframe {
-            if let Some(before) = self.keyframe_ms.replace(frame.time_ms) {
-                self.gop_ms = (frame.time_ms - before).max(0);
-            }
+        if frame.video
+            && frame.keyframe
+            && let Some(before) = self.keyframe_ms.replace(frame.time_ms)
+        {
+            self.gop_ms = (frame.time_ms - before).max(0);
         }
         if self.open.is_none() {
             let (start_ms, floor) = (frame.time_ms, self.floor(frame.wall_ms));

@@ -265,7 +265,8 @@ impl HttpSession {
             stay,
             timeout_ms: (timeout.as_millis() as u64).max(limits::HLS_VIEWER_MS_MIN),
         };
-        let viewer = match env.admission.viewers.join(env.clients, new, env.now, env.wall_ms) {
+        let (admission, time) = (env.admission, (env.now, env.wall_ms));
+        let viewer = match admission.viewers.join(env.clients, &admission.desk, new, time) {
             Ok(viewer) => viewer,
             Err(stay) => {
                 if let Some(stay) = stay {
