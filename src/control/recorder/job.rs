@@ -18,7 +18,7 @@ use crate::config::{Dvr, DvrPlan, TimeJitter};
 use crate::control::disk::{DiskFault, NewFile, Root};
 use crate::control::hooks::body::Happening;
 use crate::control::wall_ms;
-use crate::hub::{Flags, Format, Reason, Recording, RecordingState};
+use crate::hub::{Flags, Format, Join, Reason, Recording, RecordingState};
 use crate::limits;
 use crate::remux::Stream;
 
@@ -39,6 +39,10 @@ pub(super) struct Job {
     pub pending: Vec<Message>,
     /// Nothing is written before a keyframe has come.
     pub wait: bool,
+    /// What newcomers were told where it went on after a gap.
+    pub rejoined: Option<Arc<Join>>,
+    /// Pictures are missing up to the next keyframe.
+    pub lost: bool,
     /// Part of the backlog of all recordings that is this one's, bytes.
     pub backlog: u64,
 }
@@ -139,6 +143,7 @@ impl Job {
         over: bool,
     ) -> Result<(), DiskFault> {
         loop {
+            self.go_on_after_gap().await;
             if self.open.is_none() {
                 while !self.can_begin() {
                     match self.next(follower) {
@@ -169,6 +174,26 @@ impl Job {
             if idle {
                 return Ok(());
             }
+        }
+    }
+
+    /// After a gap the stream may have other headers, for which another file has to be begun.
+    async fn go_on_after_gap(&mut self) {
+        if std::mem::take(&mut self.lost) {
+            self.wait = true;
+            if let Some(open) = &mut self.open {
+                open.has_key = false;
+            }
+        }
+        let Some(join) = self.rejoined.take() else { return };
+        let format = self.template.format();
+        let mut now = Headers::default();
+        now.learn(format, &join.prologue, join.messages_at);
+        if self.headers.differ(format, &now) {
+            self.close_file().await;
+        }
+        if self.open.is_none() {
+            self.headers = now;
         }
     }
 
@@ -359,10 +384,20 @@ impl Job {
         let (bytes, ms) = follower.backlog();
         self.set_backlog(bytes);
         let memory = self.parts.media_memory;
-        let too_much = bytes > memory / limits::RECORD_BACKLOG_PART
-            || self.parts.backlog.get() > memory / limits::RECORD_BACKLOGS_PART && bytes > 0;
-        if too_much || ms > limits::RECORD_LAG_MS_MAX {
+        let too_much = |bytes: u64, all: u64| {
+            bytes > memory / limits::RECORD_BACKLOG_PART
+                || (all > memory / limits::RECORD_BACKLOGS_PART && bytes > 0)
+        };
+        if too_much(bytes, self.parts.backlog.get()) || ms > limits::RECORD_LAG_MS_MAX {
             self.skip(follower, "the disk is slower than the stream");
+            if too_much(self.backlog, self.parts.backlog.get()) {
+                // There is no keyframe to go on at: the next one that comes is it.
+                follower.drop_all();
+                self.set_backlog(0);
+                self.lost = true;
+                self.recording.gaps.fetch_add(1, Relaxed);
+                self.parts.counters.count(Reason::RecordSkipped);
+            }
         }
     }
 
@@ -376,10 +411,7 @@ impl Job {
             return;
         }
         let lost_ms = (before - after) as u64;
-        let join = &entrance.join;
-        if self.open.is_none() {
-            self.headers.learn(self.template.format(), &join.prologue, join.messages_at);
-        }
+        self.rejoined = Some(entrance.join);
         self.recording.gaps.fetch_add(1, Relaxed);
         self.recording.lost_ms.fetch_add(lost_ms, Relaxed);
         self.parts.counters.count(Reason::RecordSkipped);

@@ -218,6 +218,8 @@ impl Recorder {
             open: None,
             pending: Vec::new(),
             wait: false,
+            rejoined: None,
+            lost: false,
             backlog: 0,
         };
         let done = ended.clone();

@@ -35,6 +35,16 @@ impl Headers {
         }
     }
 
+    /// True when a file with these headers cannot go on with messages that need the others.
+    pub fn differ(&self, format: Format, others: &Headers) -> bool {
+        match format {
+            Format::Flv => self.audio != others.audio || self.video != others.video,
+            Format::Fmp4 => self.prologue != others.prologue,
+            // Its tables are in the stream.
+            _ => false,
+        }
+    }
+
     fn slot(&mut self, kind: Kind) -> &mut Option<Vec<u8>> {
         match kind {
             Kind::Audio => &mut self.audio,
