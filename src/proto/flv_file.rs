@@ -163,8 +163,8 @@ impl FlvFile {
         vec![(0, header), ((FILE_HEADER_BYTES + TAG_HEAD_BYTES) as u64, self.filled(len))]
     }
 
-    /// The metadata with a spacer that makes it as long as its room: numbers and a short text, because
-    /// some readers take no long texts.
+    /// The metadata with a spacer that makes it as long as its room: numbers and a short text,
+    /// because some readers take no long texts.
     fn filled(&self, len: u64) -> Vec<u8> {
         let mut body = self.metadata(len);
         let end = body.split_off(body.len() - OBJECT_END_BYTES);

@@ -230,8 +230,8 @@ impl Job {
 
     /// True when enough of a file's beginning is there to know its earliest time.
     fn can_begin(&self) -> bool {
-        let frames = self.pending.iter().filter(|message| message.is_frame());
-        let (first, last) = (frames.clone().next(), frames.last());
+        let mut frames = self.pending.iter().filter(|message| message.is_frame());
+        let (first, last) = (frames.clone().next(), frames.next_back());
         let span = first.zip(last).map_or(0, |(first, last)| last.time - first.time);
         span >= limits::RECORD_BEGIN_MS
     }
@@ -248,7 +248,7 @@ impl Job {
             rebased: self.dvr.time_jitter != TimeJitter::Off,
             whole: !self.dvr.fragmented,
             duration_ms: (self.dvr.dvr_plan == DvrPlan::Segment)
-                .then(|| self.dvr.dvr_duration.as_millis() as i64),
+                .then_some(self.dvr.dvr_duration.as_millis() as i64),
         };
         let appends = self.dvr.dvr_plan == DvrPlan::Append;
         let mut file = match appends {

@@ -109,7 +109,7 @@ impl Packing {
                 let init = init_of(first).unwrap_or(&headers.prologue);
                 let mut file = Mp4File::begin(&mut head, init, 0, plan.whole).ok()?;
                 if plan.rebased {
-                    let times = first.iter().filter_map(|message| sample_of(message));
+                    let times = first.iter().filter_map(sample_of);
                     let ticks = times.map(|(_, sample)| file.ticks_of(&sample));
                     file.set_base(ticks.min().unwrap_or(base * 90));
                 }

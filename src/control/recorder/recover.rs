@@ -124,10 +124,30 @@ fn recover_flv(file: &File) -> Result<u64, RecoverError> {
     Ok(len)
 }
 
+/// A file that ends inside of a packet ends inside of a picture or an audio frame, too: it is cut
+/// off where that begins.
 fn recover_ts(file: &File, len: u64) -> Result<u64, RecoverError> {
-    let len = len / 188 * 188;
-    file.set_len(len)?;
-    Ok(len)
+    let mut end = len / 188 * 188;
+    let mut at = if end == len { 0 } else { end };
+    let mut packet = [0; 188];
+    while at > 0 {
+        at -= 188;
+        file.read_exact_at(&mut packet, at)?;
+        if begins_unit(&packet) {
+            end = at;
+            break;
+        }
+    }
+    file.set_len(end)?;
+    Ok(end)
+}
+
+/// True for the first packet of a PES (ISO 13818-1 2.4.3.2, 2.4.3.6).
+fn begins_unit(packet: &[u8; 188]) -> bool {
+    let adapted = packet[3] & 0x20 != 0;
+    let payload = 4 + if adapted { 1 + usize::from(packet[4]) } else { 0 };
+    let start = packet.get(payload..).unwrap_or_default();
+    packet[0] == 0x47 && packet[1] & 0x40 != 0 && start.starts_with(&[0, 0, 1])
 }
 
 /// Bytes of a fragment's head that are looked at; those of this server have about a hundred.

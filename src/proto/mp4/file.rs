@@ -189,6 +189,9 @@ fn sample(bytes: &[u8], moof_at: usize, len: usize) -> Result<Sample, Malformed>
     })
 }
 
+/// Bytes of the file to be overwritten, and where.
+pub type Patch = (u64, Vec<u8>);
+
 /// What is written of a file so far.
 #[derive(Debug)]
 pub struct Mp4File {
@@ -333,7 +336,7 @@ impl Mp4File {
 
     /// What goes behind a file of `len` bytes that is whole, and what is written over its beginning
     /// after that; nothing when it stays fragmented or has no sample.
-    pub fn finish(&self, len: u64) -> Option<(Vec<u8>, (u64, Vec<u8>))> {
+    pub fn finish(&self, len: u64) -> Option<(Vec<u8>, Patch)> {
         let hole = self.hole.filter(|_| self.samples > 0)?;
         let mut moov = Vec::with_capacity(self.samples * 13 + 4096);
         self.write_moov(&mut moov);
