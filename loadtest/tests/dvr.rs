@@ -303,7 +303,7 @@ fn append() {
             let twice = [content(&published.video), content(&published.video)].concat();
             assert_eq!(content(&got.video), twice);
         } else {
-            assert!(std::fs::metadata(&file).expect("the file").len() % 188 == 0);
+            assert!(std::fs::metadata(&file).expect("the file").len().is_multiple_of(188));
         }
     }
 }
@@ -392,7 +392,7 @@ fn disk_full() {
         for message in &headers {
             publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
         }
-        let sent: Vec<Received> = frames.iter().cloned().collect();
+        let sent: Vec<Received> = frames.to_vec();
         server.wait_for_stream(STREAM);
         let mut player = BlockingPlayer::connect(&server.rtmp(STREAM)).expect("play");
         let publishing = thread::spawn(move || {
