@@ -133,7 +133,7 @@ mod tests {
     fn a_missing_file_is_named_with_its_setting() {
         let file = |setting| File::new(Path::new("/nowhere/server.crt"), setting);
         let result = Identity::load(file("a.cert"), file("a.key"));
-        let text = result.err().expect("no such file").to_string();
+        let text = result.expect_err("no such file").to_string();
         assert!(text.contains("/nowhere/server.crt") && text.contains("a.cert"), "{text}");
     }
 }
