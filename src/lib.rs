@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "server")]
 pub mod daemon;
+pub mod date;
 #[cfg(feature = "server")]
 pub mod doctor;
 #[cfg(feature = "server")]

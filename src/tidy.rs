@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The layers of `src/`, lowest first. A module may import what stands in a line above its own;
 /// modules of one line are side by side and do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["limits", "fault"],
+    &["limits", "fault", "date"],
     &["page", "version", "media", "config"],
     &["hub", "proto", "log", "systemd"],
     &["remux"],
@@ -23,7 +23,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Pure layers know no clock, socket, task or ring: bytes and time in, bytes and events out.
-const PURE: &[&str] = &["limits", "fault", "page", "media", "proto"];
+const PURE: &[&str] = &["limits", "fault", "date", "page", "media", "proto"];
 
 /// What a pure layer does not name, and what it takes instead.
 const IMPURE_WORDS: &[(&str, &str)] = &[

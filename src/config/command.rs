@@ -3,22 +3,11 @@
 
 use std::fmt;
 
-/// Variables whose value has passed the grammar of names, or is the server's own.
-const SAFE: &[&str] = &[
-    "vhost",
-    "app",
-    "stream",
-    "port",
-    "url",
-    "2006",
-    "01",
-    "02",
-    "15",
-    "04",
-    "05",
-    "999",
-    "timestamp",
-];
+use crate::date;
+
+/// Variables whose value has passed the grammar of names, or is the server's own; those of the date
+/// come on top.
+const SAFE: &[&str] = &["vhost", "app", "stream", "port", "url", "timestamp"];
 /// Variables whose value is a client's word, whatever that is.
 const FREE: &[&str] = &["tcUrl", "swfUrl", "pageUrl"];
 
@@ -120,7 +109,8 @@ pub fn fill<'v>(word: &str, value: impl Fn(&str) -> Option<&'v str>) -> Result<S
         rest = &rest[at..];
         let name = rest[1..].split(']').next().unwrap_or_default();
         let is_closed = rest.len() > name.len() + 1;
-        let known = (SAFE.contains(&name) || FREE.contains(&name)) && is_closed;
+        let known = SAFE.contains(&name) || FREE.contains(&name) || date::digits(name).is_some();
+        let known = known && is_closed;
         match value(name).filter(|_| known) {
             Some(value) => {
                 if out.is_empty() && value.starts_with('-') {

@@ -11,14 +11,16 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::demo::reachable;
 use super::hooks::grumble::Grumble;
+use super::wall_ms;
 use crate::config::{CommandLine, Config, command};
+use crate::date;
 use crate::fault::Fault;
 use crate::hub::{Counters, Place, Reason, SessionId};
 use crate::limits::{PROGRAM_RESTART_MS, PROGRAM_STARTS_PER_LOOK, PROGRAM_STOP_MS, PROGRAMS_MAX};
@@ -259,13 +261,13 @@ struct Values<'c> {
     client: &'c Client,
     port: String,
     url: String,
-    time: [String; 8],
+    date: [String; 7],
+    timestamp: String,
 }
-
-pub(super) const TIME: [&str; 8] = ["2006", "01", "02", "15", "04", "05", "999", "timestamp"];
 
 impl<'c> Values<'c> {
     fn new(config: &Config, client: &'c Client) -> Values<'c> {
+        let wall_ms = wall_ms();
         let name = &client.stream.name;
         let addr = config.listen.first().map(reachable);
         let host = addr.map_or_else(|| "127.0.0.1".to_owned(), |addr| addr.to_string());
@@ -277,7 +279,8 @@ impl<'c> Values<'c> {
             client,
             port: addr.map_or(1935, |addr| addr.port()).to_string(),
             url: format!("rtmp://{host}/{}/{}{vhost}", name.app(), name.stream()),
-            time: time_of(wall_ms()),
+            date: date::words(wall_ms),
+            timestamp: wall_ms.to_string(),
         }
     }
 
@@ -292,66 +295,8 @@ impl<'c> Values<'c> {
             "tcUrl" => urls.tc_url(),
             "pageUrl" => urls.page_url(),
             "swfUrl" => urls.swf_url(),
-            _ => &self.time[TIME.iter().position(|variable| *variable == name)?],
+            "timestamp" => &self.timestamp,
+            _ => &self.date[date::WORDS.iter().position(|word| *word == name)?],
         })
-    }
-}
-
-fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
-}
-
-/// Year, month, day, hour, minute, second, millisecond, milliseconds since the epoch; UTC.
-pub(super) fn time_of(wall_ms: i64) -> [String; 8] {
-    let (days, ms) = (wall_ms.div_euclid(86_400_000), wall_ms.rem_euclid(86_400_000));
-    let (year, month, day) = date(days);
-    [
-        format!("{year:04}"),
-        format!("{month:02}"),
-        format!("{day:02}"),
-        format!("{:02}", ms / 3_600_000),
-        format!("{:02}", ms / 60_000 % 60),
-        format!("{:02}", ms / 1000 % 60),
-        format!("{:03}", ms % 1000),
-        wall_ms.to_string(),
-    ]
-}
-
-/// The date that many days after 1970-01-01. Years are taken to begin in March, so that the leap
-/// day is a year's last.
-fn date(days: i64) -> (i64, i64, i64) {
-    const CYCLE: i64 = 146_097;
-    let from_march = days + 719_468;
-    let (cycle, day) = (from_march.div_euclid(CYCLE), from_march.rem_euclid(CYCLE));
-    let year = (day - day / 1_460 + day / 36_524 - day / (CYCLE - 1)) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March on have 31 and 30 days in turns, five of them 153.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    (cycle * 400 + year + later, month, day)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        for (days, want) in [
-            (0, (1970, 1, 1)),
-            (59, (1970, 3, 1)),
-            (11_016, (2000, 2, 29)),
-            (11_017, (2000, 3, 1)),
-            (19_782, (2024, 2, 29)),
-            (20_454, (2026, 1, 1)),
-            (47_540, (2100, 2, 28)),
-            (47_541, (2100, 3, 1)),
-            (-1, (1969, 12, 31)),
-        ] {
-            assert_eq!(date(days), want, "{days}");
-        }
-        let time = time_of(1_700_000_000_123);
-        assert_eq!(time, ["2023", "11", "14", "22", "13", "20", "123", "1700000000123"]);
     }
 }

@@ -11,6 +11,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use super::{Finding, Status};
 use crate::config::Config;
 use crate::control::tls::{File, Identity};
+use crate::date;
 
 /// Time before its end from which a certificate is worth a line.
 const SOON: Duration = Duration::from_secs(14 * 86_400);
@@ -133,11 +134,7 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
         return None;
     }
     let seconds = part(2)? * 3600 + part(3)? * 60 + part(4)?;
-    // Years begin in March here, so that the leap day is the last one.
-    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let leaps = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    let days = 365 * year + leaps + (153 * month + 2) / 5 + day - 1 - 719_468;
-    Some(days * 86_400 + seconds)
+    Some(date::days(year, month, day) * 86_400 + seconds)
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::control::programs::{TIME, time_of};
+use crate::date;
 use crate::hub::{Format, recording};
 use crate::media::name::StreamName;
 
@@ -46,7 +46,7 @@ impl Template {
 
     /// The path below the root of a file of that stream that is begun now.
     pub fn fill(&self, name: &StreamName, wall_ms: i64) -> String {
-        let time = time_of(wall_ms);
+        let (date, timestamp) = (date::words(wall_ms), wall_ms.to_string());
         let mut out = String::with_capacity(self.rest.len() + 64);
         let mut rest = self.rest.as_str();
         while let Some((before, (variable, after))) =
@@ -58,8 +58,11 @@ impl Template {
                 "vhost" => name.vhost(),
                 "app" => name.app(),
                 "stream" => name.stream(),
+                "timestamp" => &timestamp,
                 // The configuration has no others.
-                _ => TIME.iter().position(|known| *known == variable).map_or("", |at| &time[at]),
+                _ => {
+                    date::WORDS.iter().position(|word| *word == variable).map_or("", |at| &date[at])
+                }
             });
         }
         out.push_str(rest);
@@ -99,12 +102,12 @@ fn matches(template: &str, text: &str) -> bool {
         };
     };
     let (least, most) = match name {
-        "2006" => (4, 4),
-        "999" => (3, 3),
         "timestamp" => (10, 20),
-        "01" | "02" | "15" | "04" | "05" => (2, 2),
         "vhost" | "app" | "stream" => (1, text.len()),
-        _ => return false,
+        word => match date::digits(word) {
+            Some(digits) => (digits, digits),
+            None => return false,
+        },
     };
     let fits = |len: &usize| {
         let Some(value) = text.get(..*len) else { return false };

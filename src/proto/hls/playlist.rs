@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::civil;
+use crate::date;
 
 /// A playlist with the places where a player's own word goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -182,11 +182,8 @@ impl<'a> SegmentLine<'a> {
             out.text.push_str("\"\n");
         }
         if self.wall_ms > 0 {
-            let [year, month, day, hour, minute, second, ms] = civil(self.wall_ms);
-            out.line(format_args!(
-                "#EXT-X-PROGRAM-DATE-TIME:{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:\
-                 {second:02}.{ms:03}Z"
-            ));
+            let date = date::text(self.wall_ms, 'T');
+            out.line(format_args!("#EXT-X-PROGRAM-DATE-TIME:{date}Z"));
         }
     }
 

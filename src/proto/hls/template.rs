@@ -1,6 +1,6 @@
 //! Names of playlists and segments by a template such as `[app]/[stream]-[seq].ts`.
 
-use super::civil;
+use crate::date;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ enum Variable {
     Seq,
     Duration,
     Timestamp,
-    /// A part of the date, by its place in [`civil`].
+    /// A part of the date, by its place in [`date::WORDS`].
     Date(usize),
 }
 
@@ -34,13 +34,6 @@ const VARIABLES: &[(&str, Variable)] = &[
     ("seq", Variable::Seq),
     ("duration", Variable::Duration),
     ("timestamp", Variable::Timestamp),
-    ("2006", Variable::Date(0)),
-    ("01", Variable::Date(1)),
-    ("02", Variable::Date(2)),
-    ("15", Variable::Date(3)),
-    ("04", Variable::Date(4)),
-    ("05", Variable::Date(5)),
-    ("999", Variable::Date(6)),
 ];
 
 /// What is filled in.
@@ -85,14 +78,15 @@ impl Template {
         let mut rest = text;
         while let Some((before, inside)) = rest.split_once('[') {
             let (word, after) = inside.split_once(']').ok_or("has a [ without ]")?;
-            let (_, variable) = VARIABLES
-                .iter()
-                .find(|(name, _)| *name == word)
+            let known = VARIABLES.iter().find(|(name, _)| *name == word).map(|known| known.1);
+            let date = || date::WORDS.iter().position(|name| *name == word).map(Variable::Date);
+            let variable = known
+                .or_else(date)
                 .ok_or_else(|| format!("has [{word}], which stands for nothing"))?;
             if !before.is_empty() {
                 tokens.push(Token::Text(before.into()));
             }
-            tokens.push(Token::Variable(*variable));
+            tokens.push(Token::Variable(variable));
             rest = after;
         }
         if !rest.is_empty() {
@@ -127,9 +121,7 @@ impl Template {
                 Token::Variable(Variable::Duration) => write!(out, "{}", values.duration_ms),
                 Token::Variable(Variable::Timestamp) => write!(out, "{}", values.timestamp),
                 Token::Variable(Variable::Date(index)) => {
-                    let part = civil(values.wall_ms)[*index];
-                    let width = [4, 2, 2, 2, 2, 2, 3][*index];
-                    write!(out, "{part:0width$}")
+                    write!(out, "{}", date::words(values.wall_ms)[*index])
                 }
             };
         }
