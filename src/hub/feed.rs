@@ -21,6 +21,7 @@ use bytes::Bytes;
 use uring::{Arena, ArenaFull, Block, BlockWriter};
 
 use crate::limits;
+use crate::media::Kind;
 
 /// The encodings a stream can be followed in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -237,6 +238,17 @@ impl Flags {
     /// True when every bit of `other` is set.
     pub fn has(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// What the message carries.
+    pub fn kind(self) -> Kind {
+        if self.has(Flags::VIDEO) {
+            Kind::Video
+        } else if self.has(Flags::AUDIO) {
+            Kind::Audio
+        } else {
+            Kind::Data
+        }
     }
 }
 

@@ -38,21 +38,26 @@ impl Held {
     }
 
     /// Notes that `bytes` were sent.
-    pub fn advance(&mut self, mut bytes: u32) {
-        while let Some(range) = self.ranges.front_mut() {
-            let len = range.end - range.start;
-            if bytes < len {
-                range.start += bytes;
-                return;
-            }
-            bytes -= len;
-            self.ranges.pop_front();
-        }
+    pub fn advance(&mut self, bytes: u32) {
+        advance(&mut self.ranges, bytes);
     }
 
     /// True when the message is complete.
     pub fn is_empty(&self) -> bool {
         self.ranges.is_empty()
+    }
+}
+
+/// Takes `bytes` off the front of what is to be sent.
+pub fn advance(ranges: &mut VecDeque<Range>, mut bytes: u32) {
+    while let Some(range) = ranges.front_mut() {
+        let len = range.end - range.start;
+        if bytes < len {
+            range.start += bytes;
+            return;
+        }
+        bytes -= len;
+        ranges.pop_front();
     }
 }
 

@@ -3,7 +3,6 @@
 use uring::ArenaFull;
 
 use crate::hub::{Container, FeedWriter, Flags, Format};
-use crate::media::Kind;
 use crate::proto::flv::{self, Framing};
 
 use super::rtmp::wire_time;
@@ -73,17 +72,7 @@ fn head_of(
     let mut frame = [0; FRAME_MAX];
     let frame_len = flv::framing_head(framing, TAG_HEAD + payload + TAG_TAIL, &mut frame);
     out[..frame_len].copy_from_slice(&frame[..frame_len]);
-    let tag = flv::tag_head(kind(flags), wire_time(flags, time), payload as u32);
+    let tag = flv::tag_head(flags.kind(), wire_time(flags, time), payload as u32);
     out[frame_len..frame_len + TAG_HEAD].copy_from_slice(&tag);
     frame_len + TAG_HEAD
-}
-
-fn kind(flags: Flags) -> Kind {
-    if flags.has(Flags::VIDEO) {
-        Kind::Video
-    } else if flags.has(Flags::AUDIO) {
-        Kind::Audio
-    } else {
-        Kind::Data
-    }
 }

@@ -479,8 +479,7 @@ impl Live {
         if !same {
             self.packed.tracks_changed();
             self.packed.interrupt_segments(&mut self.writers, true);
-            let kind = if track.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
-            self.packed.learn(kind, payload);
+            self.packed.learn(track.kind(), payload);
         }
         if known && !same && self.first_time.is_some() {
             for writer in self.writers.iter_mut().flatten() {
@@ -754,8 +753,8 @@ impl Live {
                 let chunk_size = self.options.chunk_size;
                 rtmp::for_each_message(feed, start, chunk_size, |flags, at, payload| {
                     first.get_or_insert(at);
-                    let kind = if flags.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
-                    if flags.has(Flags::DATA) {
+                    let kind = flags.kind();
+                    if kind == Kind::Data {
                         return Ok(());
                     }
                     match muxer.message(kind, at, payload, 0) {

@@ -199,8 +199,8 @@ impl Packed {
         wall_ms: i64,
     ) -> Result<(), ArenaFull> {
         let mut result = Ok(());
-        let kind = if flags.has(Flags::VIDEO) { Kind::Video } else { Kind::Audio };
-        if flags.has(Flags::DATA) {
+        let kind = flags.kind();
+        if kind == Kind::Data {
             return Ok(());
         }
         for container in Container::OVER_HTTP {

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use uring::Range;
 
 use super::viewers::Viewer;
+use crate::hub::mirror;
 use crate::hub::segments::Piece;
 use crate::remux::Stream;
 
@@ -62,16 +63,7 @@ impl Body {
         if let Some(viewer) = &self.viewer {
             viewer.client.count_bytes_out(u64::from(bytes));
         }
-        let mut bytes = bytes;
-        while let Some(range) = self.ranges.front_mut() {
-            let len = range.end - range.start;
-            if bytes < len {
-                range.start += bytes;
-                return;
-            }
-            bytes -= len;
-            self.ranges.pop_front();
-        }
+        mirror::advance(&mut self.ranges, bytes);
     }
 
     /// True when nothing is left.

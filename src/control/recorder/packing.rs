@@ -162,7 +162,7 @@ impl Packing {
             Packing::Ts => pieces.shared(message, 0),
             Packing::Flv(file) => {
                 let body_len = message.len.saturating_sub(TAG_FRAME_BYTES);
-                let kind = kind(message.flags);
+                let kind = message.flags.kind();
                 // A header or metadata fits into a block, so all of it is at hand.
                 let keeps = kind == Kind::Data || message.flags.has(Flags::SEQUENCE_HEADER);
                 if keeps {
@@ -221,16 +221,6 @@ impl Packing {
                 None => Default::default(),
             },
         }
-    }
-}
-
-fn kind(flags: Flags) -> Kind {
-    if flags.has(Flags::VIDEO) {
-        Kind::Video
-    } else if flags.has(Flags::AUDIO) {
-        Kind::Audio
-    } else {
-        Kind::Data
     }
 }
 
