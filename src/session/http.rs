@@ -350,17 +350,7 @@ impl HttpSession {
             return self.reply(out, env, &request, head, Some(body));
         }
         let urls = urls(&request, &asked.name, self.secure);
-        let bearer =
-            request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-        let visitor = Visitor {
-            id: self.id,
-            name: &asked.name,
-            urls: &urls,
-            bearer,
-            forwarded: forwarded(&request),
-            connects: false,
-        };
-        match admission::enter(env, &visitor, Action::Play) {
+        match enter(env, &request, self.id, &asked.name, &urls) {
             Ok(Entry::Granted(stay)) => {
                 self.stay = stay;
                 self.begin(out, env, &request, &asked.name, container, urls);
@@ -568,6 +558,20 @@ fn ok(env: &Env<'_>, request: &Request, container: Container) -> ResponseHead {
         .header("Content-Type", container.content_type())
         .header("Cache-Control", "no-store");
     with_cors(head, request, env.config.http_server.crossdomain)
+}
+
+/// Asks whether who sent a request may play; `id` is the name of what it plays by.
+fn enter(
+    env: &mut Env<'_>,
+    request: &Request,
+    id: SessionId,
+    name: &StreamName,
+    urls: &Urls,
+) -> Result<Entry, Closing> {
+    let bearer = request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
+    let forwarded = forwarded(request);
+    let visitor = Visitor { id, name, urls, bearer, forwarded, connects: false };
+    admission::enter(env, &visitor, Action::Play)
 }
 
 /// The client as proxies state it. SRS: the first of X-Forwarded-For, else X-Real-IP.

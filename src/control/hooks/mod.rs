@@ -328,14 +328,7 @@ impl Hooks {
         let turn = async {
             // Nobody closes it.
             let _slot = slots.acquire().await;
-            let call = Call {
-                url,
-                json: Some(json),
-                timeout: hooks.timeout,
-                answer_max: HOOK_ANSWER_MAX,
-                tls_verify: hooks.tls_verify,
-            };
-            self.parts.client.call(call).await
+            self.request(url, Some(json), hooks, HOOK_ANSWER_MAX).await
         };
         let result = match tokio::time::timeout(hooks.timeout, turn).await {
             Ok(result) => result,
@@ -343,6 +336,18 @@ impl Hooks {
         };
         self.parts.stats.note(began.elapsed(), result.is_ok());
         result
+    }
+
+    /// One request, with what the hooks of a vhost say of requests.
+    async fn request(
+        &self,
+        url: &str,
+        json: Option<String>,
+        hooks: &HttpHooks,
+        answer_max: usize,
+    ) -> Result<Answer, CallError> {
+        let (timeout, tls_verify) = (hooks.timeout, hooks.tls_verify);
+        self.parts.client.call(Call { url, json, timeout, answer_max, tls_verify }).await
     }
 
     async fn call(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, Semaphore};
 
 use super::{Hooks, body, without_query};
-use crate::control::client::{Call, CallError};
+use crate::control::client::CallError;
 use crate::hub::Reason;
 use crate::hub::segments::Segment;
 use crate::limits::{HOOK_ANSWER_MAX, HOOK_ENDS_IN_FLIGHT};
@@ -46,14 +46,7 @@ impl Hooks {
         let stream = version::id_of(client.stream.name.key());
         for url in &hooks.on_hls {
             let json = body::segment(client, segment, vhost, &stream);
-            let call = Call {
-                url,
-                json: Some(json),
-                timeout: hooks.timeout,
-                answer_max: HOOK_ANSWER_MAX,
-                tls_verify: hooks.tls_verify,
-            };
-            let why = match self.parts.client.call(call).await {
+            let why = match self.request(url, Some(json), hooks, HOOK_ANSWER_MAX).await {
                 Ok(answer) if body::accepts(answer.status, &answer.body) => continue,
                 Ok(answer) => format!("status {}", answer.status),
                 Err(why) => why.to_string(),
@@ -62,14 +55,8 @@ impl Hooks {
         }
         for url in &hooks.on_hls_notify {
             let url = fill(url, client, segment);
-            let call = Call {
-                url: &url,
-                json: None,
-                timeout: hooks.timeout,
-                answer_max: vhost.hls.hls_nb_notify as usize,
-                tls_verify: hooks.tls_verify,
-            };
-            match self.parts.client.call(call).await {
+            let answer_max = vhost.hls.hls_nb_notify as usize;
+            match self.request(&url, None, hooks, answer_max).await {
                 // The CDN has asked for the segment by the time it answers at all.
                 Ok(_) | Err(CallError::TooLong(_)) => {}
                 Err(why) => self.complain("on_hls_notify", &url, client, &why.to_string()),

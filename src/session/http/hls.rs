@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Asked, HttpSession, Method, Request, ResponseHead, State, Urls, What, forwarded, urls,
+    Asked, HttpSession, Method, Request, ResponseHead, State, Urls, What, enter, forwarded, urls,
     with_cors,
 };
-use crate::config::{Action, Hls, Vhost};
+use crate::config::{Hls, Vhost};
 use crate::hub::segments::{Piece, bytes_of};
 use crate::hub::{Container, Reason, SegmentList, Segments};
 use crate::limits;
@@ -22,7 +22,7 @@ use crate::proto::hls::{Found, Master, Template};
 use crate::proto::http;
 use crate::remux::segmenter::without_number;
 use crate::remux::{Stream, playlist};
-use crate::session::admission::{self, Entry, Stay, Visitor};
+use crate::session::admission::{self, Entry, Stay};
 use crate::session::body::Body;
 use crate::session::viewers::{Lookup, NewViewer, Viewer};
 use crate::session::{Closing, Env, SessionId, Wish};
@@ -204,17 +204,7 @@ impl HttpSession {
         };
         let name = stream.name.clone();
         let urls = urls(&request, &name, self.secure);
-        let bearer =
-            request.header("authorization").and_then(|value| value.strip_prefix("Bearer "));
-        let visitor = Visitor {
-            id: enters.id,
-            name: &name,
-            urls: &urls,
-            bearer,
-            forwarded: forwarded(&request),
-            connects: false,
-        };
-        match admission::enter(env, &visitor, Action::Play) {
+        match enter(env, &request, enters.id, &name, &urls) {
             Ok(Entry::Granted(stay)) => {
                 self.enter_segments(out, env, request, &name, enters, (urls, stay));
             }
@@ -238,9 +228,10 @@ impl HttpSession {
         enters: Enters,
         (urls, stay): (Urls, Option<Box<Stay>>),
     ) {
+        let admission = env.admission;
         let end = |stay: Option<Box<Stay>>| {
             if let Some(stay) = stay {
-                stay.end(&env.admission.desk);
+                stay.end(&admission.desk);
             }
         };
         let stream = env.streams.find(name);
@@ -265,13 +256,11 @@ impl HttpSession {
             stay,
             timeout_ms: (timeout.as_millis() as u64).max(limits::HLS_VIEWER_MS_MIN),
         };
-        let (admission, time) = (env.admission, (env.now, env.wall_ms));
+        let time = (env.now, env.wall_ms);
         let viewer = match admission.viewers.join(env.clients, &admission.desk, new, time) {
             Ok(viewer) => viewer,
             Err(stay) => {
-                if let Some(stay) = stay {
-                    stay.end(&env.admission.desk);
-                }
+                end(stay);
                 return self.refuse(out, env, &request, &Closing::new(Reason::OverLimit));
             }
         };
