@@ -201,7 +201,8 @@ pub const PROGRAM_RESTART_MS: u64 = 3_000;
 /// Time for a program to end when it is told to, ms; then it is killed.
 pub const PROGRAM_STOP_MS: u64 = 2_000;
 
-/// Bytes on their way to disks, over all files; who wants to write more waits.
+/// Bytes on their way to disks, over all recordings and once more over all segments, so that a disk
+/// of the ones does not hold up the others; who wants to write more waits.
 pub const DISK_BYTES_WAITING_MAX: usize = 64 << 20;
 
 /// Longest such wait, and longest time for opening, naming or removing a file, ms; then the disk is

@@ -2,6 +2,7 @@
 
 use super::settings::Dvr;
 use super::{Config, ConfigError, DvrPlan, ListenAddr, LogTank, Vhost};
+use crate::date;
 use crate::limits::{self, JWT_SECRET_BYTES_MIN};
 
 /// Largest chunk size that old clients are known to cope with, in bytes.
@@ -104,13 +105,12 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
 
 /// What cannot be recorded so.
 fn recordings(name: &str, dvr: &Dvr, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
-    const KNOWN: [&str; 11] =
-        ["vhost", "app", "stream", "timestamp", "2006", "01", "02", "15", "04", "05", "999"];
+    const KNOWN: [&str; 4] = ["vhost", "app", "stream", "timestamp"];
     let mut error = |line: String| errors.push(ConfigError::Together(line));
     let path = &dvr.dvr_path;
     let words = path.split('[').skip(1).map(|rest| rest.split(']').next().unwrap_or_default());
     let words: Vec<&str> = words.collect();
-    if let Some(word) = words.iter().find(|word| !KNOWN.contains(word)) {
+    if let Some(word) = words.iter().find(|word| !KNOWN.contains(word) && !is_of_date(word)) {
         error(format!("dvr.dvr_path of vhost {name} has [{word}], which stands for nothing"));
     }
     let variable = path.find('[').map_or("", |at| &path[at..]);
@@ -193,27 +193,17 @@ fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
         if is_segment && !hls.hls_part.is_zero() && text.contains("[duration]") {
             error(format!("hls.{setting} cannot have [duration] together with hls.hls_part"));
         }
-        const WORDS: [&str; 13] = [
-            "vhost",
-            "app",
-            "stream",
-            "seq",
-            "duration",
-            "timestamp",
-            "2006",
-            "01",
-            "02",
-            "15",
-            "04",
-            "05",
-            "999",
-        ];
-        let word = |rest: &str| rest.split(']').next().map(str::to_owned);
-        let mut words = text.split('[').skip(1).filter_map(word);
-        if let Some(word) = words.find(|word| !WORDS.contains(&word.as_str())) {
+        const KNOWN: [&str; 6] = ["vhost", "app", "stream", "seq", "duration", "timestamp"];
+        let mut words = text.split('[').skip(1).filter_map(|rest| rest.split(']').next());
+        if let Some(word) = words.find(|word| !KNOWN.contains(word) && !is_of_date(word)) {
             error(format!("hls.{setting} has [{word}], which stands for nothing"));
         }
     }
+}
+
+/// True for the words of templates that stand for parts of the date.
+fn is_of_date(word: &str) -> bool {
+    date::digits(word).is_some()
 }
 
 /// True when a vhost has the rules of the template, which are checked once.
@@ -245,6 +235,7 @@ fn admission(path: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut
         ("on_stop", &hooks.on_stop),
         ("on_dvr", &hooks.on_dvr),
         ("on_hls", &hooks.on_hls),
+        ("on_hls_notify", &hooks.on_hls_notify),
     ] {
         if let Some(why) = urls.iter().find_map(|url| url_error(url)) {
             error(format!("{path}.http_hooks.{name} {why}"));

@@ -162,7 +162,8 @@ fn disks(out: &mut Text, handle: &Handle) {
     let stats = &handle.disk_stats;
     let waiting = stats.waiting_bytes.load(Relaxed);
     out.gauge("ringcast_disk_waiting_bytes", "Bytes on their way to disks.", waiting);
-    let limit = limits::DISK_BYTES_WAITING_MAX;
+    // One lot for recordings, one for segments.
+    let limit = 2 * limits::DISK_BYTES_WAITING_MAX;
     out.gauge("ringcast_disk_waiting_limit_bytes", "Bytes that may be on their way.", limit);
     let counters: [(&str, &str, &AtomicU64); 5] = [
         ("ringcast_disk_written_bytes_total", "Bytes written.", &stats.written_bytes),
