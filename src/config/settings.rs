@@ -536,9 +536,9 @@ settings! {
         /// MP4 files stay fragmented, instead of getting one index at their end.
         fragmented: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_DVR_FRAGMENTED"], Live;
         ---
-        /// Recordings that are older than this are removed; 0 means never. Here and for `keep_bytes`
-        /// a recording is a file that `dvr_path` could have named, so that has to have [timestamp]
-        /// or a date in it; other files are left alone.
+        /// Recordings that are older than this are removed; 0 means never. Here and for
+        /// `keep_bytes` a recording is a file that `dvr_path` could have named, so that has to have
+        /// [timestamp] or a date in it; other files are left alone.
         keep_hours: u32 = "0", int(0, 24 * 36_500, "hours"),
             ["RINGCAST_VHOST_DVR_KEEP_HOURS"], Live;
         ---
