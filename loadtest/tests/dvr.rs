@@ -242,6 +242,28 @@ fn segments() {
 }
 
 /// The keyframes that the metadata of an FLV file names are where it says.
+/// As in SRS: players are kept for whoever comes back, the file is not.
+#[test]
+fn each_publish_has_a_file() {
+    let (folder, source) = (Folder::new("publishes"), source());
+    let path = "[app]/[stream].[timestamp].flv";
+    let server = start(&folder.settings(path, &["vhost.publish.hold=60"]));
+    for count in 1..=2 {
+        publish(&server, &source);
+        assert_eq!(wait_for_files(&folder, count).len(), count);
+    }
+    for (index, file) in folder.files().iter().enumerate() {
+        let got = frames_of(&source, file, Container::AsIs);
+        let published = units::published(&source, Container::AsIs);
+        let name = format!("file {index}");
+        assert_eq!(units::assert_is_tail(&name, &source, &got, &published), 0, "{name}");
+        decodes(file);
+        let begins = probe(file, "format=start_time");
+        assert!((0.0..0.1).contains(&begins), "{name}: begins at {begins} s");
+    }
+    server.stop();
+}
+
 #[test]
 fn flv_has_an_index() {
     let (folder, source) = (Folder::new("index"), source());

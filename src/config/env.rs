@@ -280,14 +280,14 @@ mod tests {
         let errors = load(&env(&[
             ("SRS_VHOST_HDS_ENABLED", "on"),
             ("SRS_VHOST_HDS_HDS_FRAGMENT", "5"),
-            ("SRS_VHOST_PLAY_ATC", "on"),
+            ("SRS_VHOST_PLAY_MIX_CORRECT", "on"),
         ]));
         let missing = "of SRS that this version does not have yet; unset it";
         assert_eq!(
             errors.unwrap_err().to_string(),
             format!(
                 "SRS_VHOST_HDS_ENABLED: vhost.hds is a feature {missing}\n\
-                 SRS_VHOST_PLAY_ATC: vhost.play.atc is a directive {missing}"
+                 SRS_VHOST_PLAY_MIX_CORRECT: vhost.play.mix_correct is a directive {missing}"
             )
         );
     }

@@ -119,6 +119,15 @@ impl Vhost {
     }
 }
 
+impl Play {
+    /// True when each player has a time base of its own; `bravo_atc` is what the stream's metadata
+    /// asks for.
+    pub fn rebases(&self, bravo_atc: bool) -> bool {
+        let absolute = self.atc || (self.atc_auto && bravo_atc);
+        self.time_jitter != TimeJitter::Off && !absolute
+    }
+}
+
 impl Dvr {
     /// True when streams of this app and name are to be recorded.
     pub fn records(&self, app: &str, stream: &str) -> bool {
@@ -160,6 +169,18 @@ mod tests {
         assert_eq!(vhost.merged_write(), fixed);
         vhost.min_latency = true;
         assert_eq!(vhost.merged_write().window, Duration::ZERO);
+    }
+
+    #[test]
+    fn absolute_timestamps_stand_above_jitter() {
+        let mut play = Vhost::default().play;
+        assert!(!play.rebases(false));
+        play.time_jitter = TimeJitter::Full;
+        assert!(play.rebases(false) && play.rebases(true));
+        play.atc_auto = true;
+        assert!(play.rebases(false) && !play.rebases(true));
+        play.atc = true;
+        assert!(!play.rebases(false));
     }
 
     #[test]

@@ -431,6 +431,12 @@ settings! {
         time_jitter: TimeJitter = r#""off""#, Kind::Choice(TimeJitter::ALL),
             ["SRS_VHOST_PLAY_TIME_JITTER"], Live;
         ---
+        /// Players get the timestamps of the publisher's clock, whatever `time_jitter` says.
+        atc: bool = "false", PREFER_FALSE, ["SRS_VHOST_PLAY_ATC"], Live;
+        ---
+        /// The same for streams whose metadata has `bravo_atc` "true".
+        atc_auto: bool = "false", PREFER_FALSE, ["SRS_VHOST_PLAY_ATC_AUTO"], Live;
+        ---
         /// Do not send a sequence header again that equals the last one.
         reduce_sequence_header: bool = "false", PREFER_FALSE,
             ["SRS_VHOST_PLAY_REDUCE_SEQUENCE_HEADER"], Live;
@@ -497,9 +503,10 @@ settings! {
     }
 
     /// Recordings. What is being written has the name `FILE.tmp`; `ringcast recover` makes whole
-    /// what a crash has left so. A publisher that comes back within `publish.hold` goes on in the
-    /// same file. A disk that is full or fails costs the recording what cannot be written, and
-    /// nobody else anything; it goes on by itself.
+    /// what a crash has left so. A file ends with its publisher, also where one that comes back
+    /// within `publish.hold` goes on with the stream: what it sends is in the next file. A disk
+    /// that is full or fails costs the recording what cannot be written, and nobody else
+    /// anything; it goes on by itself.
     Dvr at [vhost.dvr] {
         ---
         /// Record.

@@ -4,7 +4,7 @@
 //! somebody starts or stops to publish; following and writing touch atomics only.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
-use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, fence};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, fence};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
@@ -63,6 +63,8 @@ pub struct Health {
     pub stated_kbps: AtomicU32,
     /// See `stated_kbps`.
     pub stated_fps: AtomicU32,
+    /// The metadata asks for the publisher's own timestamps (`bravo_atc`).
+    pub bravo_atc: AtomicBool,
 }
 
 /// Messages of a stream that were dropped.

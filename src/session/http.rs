@@ -4,10 +4,11 @@ mod hls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use crate::config::{Action, Config, ListenAddr, TimeJitter};
+use crate::config::{Action, Config, ListenAddr};
 use crate::hub::{ClientKind, Container, Format, Reason, Urls};
 use crate::limits::{
     HTTP_HEAD_BYTES_MAX, SESSION_INPUT_MAX, SESSION_INPUT_PAUSE, SESSION_OUTPUT_MAX,
@@ -439,7 +440,8 @@ impl HttpSession {
                 }
             }
         };
-        let jitter = env.config.vhost(name.vhost()).play.time_jitter;
+        let bravo_atc = stream.stats.health.bravo_atc.load(Relaxed);
+        let rebases = env.config.vhost(name.vhost()).play.rebases(bravo_atc);
         let kind = match (container, framing) {
             (Container::Flv, Framing::WebSocket) => ClientKind::WebSocketPlay,
             (Container::Flv, _) => ClientKind::FlvPlay,
@@ -453,7 +455,7 @@ impl HttpSession {
             format,
             head: Bytes::from(head),
             // Only messages have headers that can be exchanged; in units, time lies inside.
-            rebase: jitter != TimeJitter::Off && container.is_verbatim(),
+            rebase: rebases && container.is_verbatim(),
             duration_ms: None,
         }));
     }

@@ -229,9 +229,11 @@ impl Publisher {
     /// onMetaData, already rewritten for players.
     pub fn metadata(&mut self, timestamp: u32, payload: Vec<u8>, declared: (bool, bool)) {
         self.messages += 1;
-        let (kbps, fps) = stated_rates(&payload);
-        self.stream.stats.health.stated_kbps.store(kbps, Relaxed);
-        self.stream.stats.health.stated_fps.store(fps, Relaxed);
+        let stated = Stated::of(&payload);
+        let health = &self.stream.stats.health;
+        health.stated_kbps.store(stated.kbps, Relaxed);
+        health.stated_fps.store(stated.fps, Relaxed);
+        health.bravo_atc.store(stated.atc, Relaxed);
         self.live.write_metadata(timestamp, payload, declared);
     }
 
@@ -370,17 +372,59 @@ fn note(health: &Health, noted: &Noted) {
     health.backward.store(noted.backward, Relaxed);
 }
 
-/// Bit rate in kbit/s and frame rate in thousandths that the metadata states; 0 where it does not.
-fn stated_rates(payload: &[u8]) -> (u32, u32) {
-    let mut reader = amf0::Reader::new(payload);
-    let object = reader.string().ok().and_then(|_| reader.value().ok());
-    let object = object.as_ref().and_then(amf0::Value::as_object);
-    let number = |key: &str| {
-        let value = object.and_then(|object| object.get(key)?.as_number());
-        value.filter(|value| *value > 0.0).unwrap_or(0.0)
-    };
-    // A conversion to an integer is cut at its ends.
-    let kbps = (number("videodatarate") + number("audiodatarate")).round() as u32;
-    let stated_video = number("videodatarate") > 0.0;
-    (if stated_video { kbps } else { 0 }, (number("framerate") * 1000.0).round() as u32)
+/// What metadata states.
+struct Stated {
+    /// Bit rate, kbit/s; 0: not stated.
+    kbps: u32,
+    /// Frame rate, thousandths; 0: not stated.
+    fps: u32,
+    /// `bravo_atc` is "true".
+    atc: bool,
+}
+
+impl Stated {
+    fn of(payload: &[u8]) -> Stated {
+        let mut reader = amf0::Reader::new(payload);
+        let object = reader.string().ok().and_then(|_| reader.value().ok());
+        let object = object.as_ref().and_then(amf0::Value::as_object);
+        let number = |key: &str| {
+            let value = object.and_then(|object| object.get(key)?.as_number());
+            value.filter(|value| *value > 0.0).unwrap_or(0.0)
+        };
+        // A conversion to an integer is cut at its ends.
+        let kbps = (number("videodatarate") + number("audiodatarate")).round() as u32;
+        let stated_video = number("videodatarate") > 0.0;
+        let atc = object.and_then(|object| object.text("bravo_atc")) == Some("true");
+        Stated {
+            kbps: if stated_video { kbps } else { 0 },
+            fps: (number("framerate") * 1000.0).round() as u32,
+            atc,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::amf0::put;
+
+    #[test]
+    fn metadata_states_rates_and_clocks() {
+        let mut payload = Vec::new();
+        put::string(&mut payload, "onMetaData");
+        put::object(&mut payload);
+        for (key, number) in [("videodatarate", 500.0), ("audiodatarate", 64.4)] {
+            put::key(&mut payload, key);
+            put::number(&mut payload, number);
+        }
+        put::key(&mut payload, "framerate");
+        put::number(&mut payload, 29.97);
+        put::key(&mut payload, "bravo_atc");
+        put::string(&mut payload, "true");
+        put::end(&mut payload);
+        let stated = Stated::of(&payload);
+        assert_eq!((stated.kbps, stated.fps, stated.atc), (564, 29_970, true));
+        let nothing = Stated::of(b"");
+        assert_eq!((nothing.kbps, nothing.fps, nothing.atc), (0, 0, false));
+    }
 }

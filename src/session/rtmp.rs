@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 
-use crate::config::{Action, Config, DEFAULT_VHOST, TimeJitter};
+use crate::config::{Action, Config, DEFAULT_VHOST};
 use crate::hub::{ClientKind, Format, Reason, Urls};
 use crate::media::name::StreamName;
 use crate::proto::amf0;
@@ -352,6 +353,7 @@ impl RtmpSession {
                 self.server.use_chunk_size(stream.chunk_size(vhost.chunk_size));
                 self.server.accept_play();
                 self.role = Role::Player;
+                let bravo_atc = stream.stats.health.bravo_atc.load(Relaxed);
                 env.wishes.push(Wish::Play(Play {
                     stream: Arc::clone(&stream),
                     kind: ClientKind::RtmpPlay,
@@ -359,7 +361,7 @@ impl RtmpSession {
                     forwarded: None,
                     format: Format::Rtmp,
                     head: Bytes::new(),
-                    rebase: vhost.play.time_jitter != TimeJitter::Off,
+                    rebase: vhost.play.rebases(bravo_atc),
                     duration_ms: duration_ms.filter(|d| *d > 0.0).map(|d| d as i64),
                 }));
             }

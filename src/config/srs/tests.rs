@@ -193,11 +193,14 @@ fn what_is_missing_is_named_where_it_is_asked_for() {
     );
     let directive = "is a directive of SRS that this version does not have yet; remove it";
     assert_eq!(
-        errors("vhost a.com {\n cluster { mode remote;\n origin 127.0.0.1; }\n play { atc on; }}"),
+        errors(
+            "vhost a.com {\n cluster { mode remote;\n origin 127.0.0.1; }\n\
+             play { mix_correct on; }}"
+        ),
         [
             format!("x.conf:2: vhost.cluster.mode {directive}"),
             format!("x.conf:3: vhost.cluster.origin {directive}"),
-            format!("x.conf:4: vhost.play.atc {directive}"),
+            format!("x.conf:4: vhost.play.mix_correct {directive}"),
         ]
     );
     // Names inside are checked all the same.

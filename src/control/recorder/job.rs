@@ -119,8 +119,10 @@ impl Job {
         loop {
             // Before the last look, so that nothing can come after it.
             let over = self.stop.get() || follower.feed().ended();
+            // SRS: a file for each publish. What a publisher that comes back sends is in another.
+            let left = self.dvr.dvr_plan != DvrPlan::Append && !self.stream.is_published();
             follower.refresh();
-            if let Err(why) = self.write_what_is_there(follower, over).await {
+            if let Err(why) = self.write_what_is_there(follower, over || left).await {
                 self.fail(&why).await;
                 if over {
                     return;
@@ -130,6 +132,10 @@ impl Job {
             }
             if over {
                 return;
+            }
+            if left {
+                self.close_file().await;
+                self.wait = true;
             }
             self.look_at_backlog(follower);
             tokio::time::sleep(LOOK).await;
@@ -266,6 +272,9 @@ impl Job {
             self.refuse("it cannot be packed so");
             return Ok(());
         };
+        if let Some(about) = self.parts.about(&self.stream) {
+            self.about = about;
+        }
         let began = earliest(&first);
         self.recording.set_file(&root.path().join(file.path()).to_string_lossy());
         tracing::info!(stream = %self.stream.name, file = %file.path(), "recording");

@@ -109,6 +109,34 @@ struct Running {
     ended: Rc<Cell<bool>>,
 }
 
+impl Parts {
+    /// What hooks are told of who publishes the stream now.
+    fn about(&self, stream: &Stream) -> Option<Happening> {
+        let publishes = |client: &crate::remux::Client| {
+            client.kind.publishes() && client.stream.id == stream.id
+        };
+        let client = self.clients.page_of(0, 1, publishes).pop()?;
+        Some(Happening {
+            client_id: client.id.to_string(),
+            ip: client.ip().to_string(),
+            tc_url: client.urls.tc_url().to_owned(),
+            param: client.urls.param().to_owned(),
+            ..nobody(stream)
+        })
+    }
+}
+
+/// What hooks are told where the publisher has gone before it could be asked about.
+fn nobody(stream: &Stream) -> Happening {
+    Happening {
+        client_id: String::new(),
+        ip: String::new(),
+        name: stream.name.clone(),
+        tc_url: String::new(),
+        param: String::new(),
+    }
+}
+
 impl Recorder {
     /// Nothing is recorded yet.
     pub fn new(parts: Parts) -> Rc<Recorder> {
@@ -173,7 +201,7 @@ impl Recorder {
             let configured = || dvr.records(stream.name.app(), stream.name.stream());
             self.parts.wishes.of(stream).unwrap_or_else(configured)
         };
-        // During the hold nobody publishes, and the recording goes on.
+        // During the hold nobody publishes, and the recording waits.
         let active = |stream: &Stream| stream.is_published() || stream.recording().is_some();
         let is_wanted = |stream: &Stream| active(stream) && wanted(stream);
         let streams = self.parts.streams.page(0, limits::RECORDINGS_MAX, is_wanted);
@@ -206,7 +234,7 @@ impl Recorder {
         stream.set_recording(Some(recording.clone()));
         let job = Job {
             parts: self.parts.clone(),
-            about: self.about(&stream),
+            about: self.parts.about(&stream).unwrap_or_else(|| nobody(&stream)),
             stream,
             recording,
             template: Template::new(&dvr.dvr_path),
@@ -228,21 +256,5 @@ impl Recorder {
             done.set(true);
         });
         Running { dvr, stop, ended }
-    }
-
-    /// What hooks are told of the publisher.
-    fn about(&self, stream: &Stream) -> Happening {
-        let publishes = |client: &crate::remux::Client| {
-            client.kind.publishes() && client.stream.id == stream.id
-        };
-        let client = self.parts.clients.page_of(0, 1, publishes).pop();
-        let client = client.as_ref();
-        Happening {
-            client_id: client.map_or_else(String::new, |client| client.id.to_string()),
-            ip: client.map_or_else(String::new, |client| client.ip().to_string()),
-            name: stream.name.clone(),
-            tc_url: client.map_or_else(String::new, |client| client.urls.tc_url().to_owned()),
-            param: client.map_or_else(String::new, |client| client.urls.param().to_owned()),
-        }
     }
 }
