@@ -14,4 +14,5 @@ pub mod media;
 pub mod packets;
 pub mod process;
 pub mod server;
+pub mod ts;
 pub mod units;

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use loadtest::client::Received;
@@ -16,13 +16,25 @@ const LIMIT: Duration = Duration::from_secs(90);
 /// Published times are the file's and this much, because they cannot be negative.
 pub const SHIFT_MS: i64 = 1_000;
 
-/// A file with one of each kind of track at most.
-#[derive(Debug)]
+/// One of each kind of track at most, from one file or from one file each.
+#[derive(Clone, Debug)]
 pub struct Source {
-    /// The file.
-    pub path: PathBuf,
-    tracks: Vec<Track>,
+    /// The files.
+    paths: Vec<PathBuf>,
+    tracks: Vec<Arc<Track>>,
 }
+
+/// Pictures across and down, and how long a medium is.
+#[derive(Clone, Copy, Debug)]
+pub struct Size {
+    /// As ffmpeg has it, such as `320x180`.
+    pub pixels: &'static str,
+    /// Seconds.
+    pub seconds: u32,
+}
+
+/// What most tests publish.
+const USUAL: Size = Size { pixels: "320x180", seconds: 6 };
 
 #[derive(Debug)]
 struct Track {
@@ -33,7 +45,7 @@ struct Track {
     packets: Vec<Packet>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Packet {
     pts: f64,
     dts: f64,
@@ -45,6 +57,11 @@ impl Source {
     /// Six seconds made with these ffmpeg arguments behind the inputs, as an MP4 file of that name;
     /// made at the first call.
     pub fn make(name: &str, video: &[&str], audio: &[&str]) -> Source {
+        Source::make_sized(name, USUAL, video, audio)
+    }
+
+    /// The same of another size.
+    pub fn make_sized(name: &str, size: Size, video: &[&str], audio: &[&str]) -> Source {
         static MAKING: Mutex<()> = Mutex::new(());
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.mp4"));
         // A test that failed while it held the lock left no half file behind, so go on.
@@ -53,12 +70,14 @@ impl Source {
             let half = path.with_extension(format!("{}.mp4", std::process::id()));
             let mut command = ffmpeg();
             if !video.is_empty() {
-                command.args(["-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25"]);
+                let pictures = format!("testsrc2=size={}:rate=25", size.pixels);
+                command.args(["-f", "lavfi", "-i", &pictures]);
             }
             if !audio.is_empty() {
                 command.args(["-f", "lavfi", "-i", "sine=frequency=440:sample_rate=48000"]);
             }
-            command.args(video).args(audio).args(["-pix_fmt", "yuv420p", "-t", "6"]);
+            command.args(video).args(audio).args(["-pix_fmt", "yuv420p"]);
+            command.args(["-t", &size.seconds.to_string()]);
             command.args(["-strict", "-2"]).arg(&half);
             let made = Process::start("ffmpeg", &mut command).finish(LIMIT);
             made.expect_success("ffmpeg makes a test medium");
@@ -107,9 +126,27 @@ impl Source {
             assert!(bytes.is_empty() && !packets.is_empty(), "{path:?}: packets and data differ");
             let config = hex_dump(stream["extradata"].as_str().unwrap_or_default());
             let codec = stream["codec_name"].as_str().expect("a codec").to_owned();
-            tracks.push(Track { kind, codec, config, packets });
+            tracks.push(Arc::new(Track { kind, codec, config, packets }));
         }
-        Source { path, tracks }
+        Source { paths: vec![path], tracks }
+    }
+
+    /// The tracks of both.
+    pub fn with(&self, other: &Source) -> Source {
+        Source {
+            paths: [&self.paths[..], &other.paths].concat(),
+            tracks: [&self.tracks[..], &other.tracks].concat(),
+        }
+    }
+
+    /// Another decoder configuration for the audio track than the file has.
+    pub fn with_audio_config(mut self, config: &[u8]) -> Source {
+        for track in self.tracks.iter_mut().filter(|track| track.kind == Kind::Audio) {
+            let Track { kind, codec, packets, .. } = &**track;
+            let (kind, codec, packets) = (*kind, codec.clone(), packets.clone());
+            *track = Arc::new(Track { kind, codec, config: config.to_vec(), packets });
+        }
+        self
     }
 
     /// True when there are pictures.
@@ -143,7 +180,8 @@ impl Source {
         (0..packets.len()).filter(|index| packets[*index].key).collect()
     }
 
-    fn codec(&self, kind: Kind) -> &str {
+    /// ffmpeg's name of a track's codec; empty when there is no such track.
+    pub fn codec(&self, kind: Kind) -> &str {
         self.tracks.iter().find(|t| t.kind == kind).map_or("", |track| &track.codec)
     }
 }
@@ -251,6 +289,10 @@ impl Container {
 pub struct Frame {
     /// Seconds.
     pub pts: f64,
+    /// Seconds.
+    pub dts: f64,
+    /// Seconds; 0 where the container does not tell.
+    pub duration: f64,
     /// Bytes.
     pub size: usize,
     /// SHA-256, hexadecimal.
@@ -258,7 +300,7 @@ pub struct Frame {
 }
 
 /// The frames of a file or URL.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Frames {
     /// Pictures.
     pub video: Vec<Frame>,
@@ -269,6 +311,24 @@ pub struct Frames {
 /// Starts to read frames. What a transport stream adds is taken out again: delimiters, parameter
 /// sets, ADTS headers, the other kind of start codes.
 pub fn read(source: &Source, input: &str, container: Container, published: bool) -> Process {
+    let mut command = reader(source, &[], input, container, published);
+    Process::start(&format!("ffmpeg {input}"), &mut command)
+}
+
+/// The same and decodes everything, of an input with options; nothing of both may be wrong.
+pub fn read_and_decode(source: &Source, args: &[&str], input: &str, as_is: Container) -> Process {
+    let mut command = reader(source, args, input, as_is, false);
+    command.args(["-map", "0", "-threads", "1", "-f", "null", "-"]);
+    Process::start(&format!("ffmpeg {input}"), &mut command)
+}
+
+fn reader(
+    source: &Source,
+    args: &[&str],
+    input: &str,
+    container: Container,
+    published: bool,
+) -> Command {
     let sets = match source.codec(Kind::Video) {
         "h264" => "7-9",
         "hevc" => "32-35",
@@ -276,7 +336,7 @@ pub fn read(source: &Source, input: &str, container: Container, published: bool)
     };
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-copyts"]);
-    command.args(["-i", input, "-map", "0", "-c", "copy"]);
+    command.args(args).args(["-i", input, "-map", "0", "-c", "copy"]);
     if container == Container::Ts && !sets.is_empty() {
         let remove = format!("filter_units=remove_types={sets}");
         let to_byte_stream = format!("{}_mp4toannexb", source.codec(Kind::Video));
@@ -291,7 +351,7 @@ pub fn read(source: &Source, input: &str, container: Container, published: bool)
         command.arg("-vn");
     }
     command.args(["-f", "framehash", "-hash", "sha256", "-"]);
-    Process::start(&format!("ffmpeg {input}"), &mut command)
+    command
 }
 
 /// The frames when ffmpeg has ended, which it has to do without a word.
@@ -313,8 +373,11 @@ pub fn finish(who: &str, process: Process) -> Frames {
         } else if !line.starts_with('#') {
             let fields: Vec<&str> = line.split(',').map(str::trim).collect();
             let stream: usize = fields[0].parse().expect("a stream");
+            let time = |n: usize| fields[n].parse::<f64>().expect("a time") * bases[stream];
             let frame = Frame {
-                pts: fields[2].parse::<f64>().expect("a time") * bases[stream],
+                pts: time(2),
+                dts: time(1),
+                duration: time(3),
                 size: fields[4].parse().expect("a size"),
                 hash: fields[5].to_owned(),
             };
@@ -329,8 +392,18 @@ pub fn finish(who: &str, process: Process) -> Frames {
 
 /// What is to be found of a source in a container.
 pub fn published(source: &Source, container: Container) -> Frames {
-    let path = source.path.to_str().expect("UTF-8 path");
-    finish("the published file", read(source, path, container, true))
+    let mut all = Frames::default();
+    for path in &source.paths {
+        let part = source.paths.len() > 1;
+        let path = path.to_str().expect("UTF-8 path");
+        // Each file of several has one track, and filters for the other would be too many.
+        let own = part.then(|| Source::open(path.into()));
+        let process = read(own.as_ref().unwrap_or(source), path, container, true);
+        let frames = finish("the published file", process);
+        all.video.extend(frames.video);
+        all.audio.extend(frames.audio);
+    }
+    all
 }
 
 /// Fails unless `got` is what was published from some keyframe on to the end: nothing added, left
