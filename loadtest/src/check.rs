@@ -43,6 +43,8 @@ pub struct Counts {
     pub timestamp_shifted: u64,
     /// Error: media without a record in a generated stream.
     pub unmarked: u64,
+    /// Error: a playlist or a segment is not as its specification wants it (HLS).
+    pub rules_broken: u64,
 }
 
 impl Counts {
@@ -55,6 +57,7 @@ impl Counts {
             + self.timestamp_back
             + self.timestamp_shifted
             + self.unmarked
+            + self.rules_broken
     }
 
     /// Adds another player's counts.
@@ -73,6 +76,7 @@ impl Counts {
         self.timestamp_back += o.timestamp_back;
         self.timestamp_shifted += o.timestamp_shifted;
         self.unmarked += o.unmarked;
+        self.rules_broken += o.rules_broken;
     }
 }
 
@@ -189,7 +193,29 @@ impl Checker {
             self.in_file(&reference, kind, payload);
             return None;
         }
-        match Record::find(payload) {
+        self.by_record(Record::find(payload), kind, timestamp)
+    }
+
+    /// Checks a frame that came in a segment, by its record alone: containers tell times in their
+    /// own way.
+    pub fn frame(&mut self, found: Found) -> Option<Record> {
+        self.counts.messages += 1;
+        let Found::Good(record) = found else { return self.by_record(found, Kind::Data, 0) };
+        self.joining = !self.video_seen;
+        if record.kind == Kind::Video && !self.video_seen {
+            self.video_seen = true;
+            self.counts.joined_mid_gop += u64::from(!record.keyframe);
+        }
+        self.by_record(found, record.kind, record.timestamp)
+    }
+
+    /// A playlist or a container breaks a rule.
+    pub fn rule_broken(&mut self) {
+        self.counts.rules_broken += 1;
+    }
+
+    fn by_record(&mut self, found: Found, kind: Kind, timestamp: u32) -> Option<Record> {
+        match found {
             Found::Good(record) => {
                 self.counts.checked += 1;
                 self.in_order(&record, kind, timestamp);

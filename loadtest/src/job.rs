@@ -165,7 +165,8 @@ fn target(name: &str, url: &str, n: u32) -> Result<Target, PlanError> {
 /// published by.
 fn stream_key(target: &Target) -> (String, String) {
     let stream = target.stream().split('?').next().unwrap_or_default();
-    (target.app().to_owned(), stream.trim_end_matches(".flv").to_owned())
+    let name = stream.trim_end_matches(".flv").trim_end_matches(".m3u8");
+    (target.app().to_owned(), name.to_owned())
 }
 
 fn group(

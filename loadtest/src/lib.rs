@@ -1,4 +1,4 @@
-//! A load tester for RTMP and HTTP-FLV servers.
+//! A load tester for RTMP, HTTP-FLV and HLS servers.
 //!
 //! [`run`] starts the groups of a [`Plan`] and returns a [`Report`]. Most players only drain what
 //! they get, so that the server is the bottleneck; a share of them parses and checks everything
@@ -14,6 +14,7 @@ pub mod ask;
 pub mod check;
 pub mod client;
 pub mod clock;
+pub mod hls;
 pub mod html;
 pub mod job;
 pub mod media;

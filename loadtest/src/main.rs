@@ -16,10 +16,11 @@ use loadtest::{Plan, Report, html, run, table};
 #[derive(Parser)]
 #[command(
     version,
-    about = "Load tester for RTMP, HTTP-FLV and WebSocket-FLV servers",
+    about = "Load tester for RTMP, HTTP-FLV, WebSocket-FLV and HLS servers",
     after_help = "Examples:\n  \
         loadtest publish --url rtmp://127.0.0.1/live/s --generate --kbps 1000 --seconds 120 &\n  \
         loadtest play --url http://127.0.0.1:8080/live/s.flv --clients 3000 --verify 5%\n  \
+        loadtest play --url http://127.0.0.1:8080/live/s.m3u8 --clients 5000 --verify 1%\n  \
         loadtest run loadtest/scenarios/live-3000.toml --server-pid $(pidof ringcast)\n\n\
         Exit status: 0, or 1 when an expectation of the scenario does not hold, 2 when the run\n\
         could not be made."
@@ -72,12 +73,15 @@ struct Common {
 
 #[derive(Args)]
 struct Play {
-    /// rtmp://host/app/stream, http://host/app/stream.flv or ws://host/app/stream.flv; {n} is the
-    /// client's number.
-    #[arg(long)]
-    url: String,
+    /// rtmp://host/app/stream, http://host/app/stream.flv, ws://host/app/stream.flv or
+    /// http://host/app/stream.m3u8; {n} is the client's number.
+    #[arg(long, required_unless_present = "place")]
+    url: Option<String>,
+    /// The same without its name.
+    #[arg(value_name = "URL", conflicts_with = "url")]
+    place: Option<String>,
     /// Number of players.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, visible_alias = "players", default_value_t = 1)]
     clients: u32,
     /// Connections per second, or all at once (500/s, all).
     #[arg(long, default_value = "500/s", value_parser = parse_rate)]
@@ -91,6 +95,19 @@ struct Play {
     /// Local addresses to connect from, in turn.
     #[arg(long, value_delimiter = ',')]
     source: Vec<IpAddr>,
+    /// HLS: parts and held requests, where the server has them; --low-latency=false for segments.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    low_latency: bool,
+    /// HLS: asks for the part that is hinted at together with the playlist; --hints=false when the
+    /// playlist names it.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    hints: bool,
+    /// HLS: playlists without what the viewer knows, where offered; --deltas=false for whole ones.
+    #[arg(long, default_value_t = true, num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set)]
+    deltas: bool,
     #[command(flatten)]
     common: Common,
 }
@@ -172,12 +189,15 @@ fn main() -> ExitCode {
         Command::Play(c) => {
             let group = PlayGroup {
                 name: "play".into(),
-                url: c.url,
+                url: c.url.or(c.place).unwrap_or_default(),
                 clients: c.clients,
                 ramp: c.ramp,
                 verify: c.verify,
                 reference: c.reference,
                 sources: c.source,
+                low_latency: c.low_latency,
+                hints: c.hints,
+                deltas: c.deltas,
                 ..PlayGroup::default()
             };
             (Plan { name: "play".into(), play: vec![group], ..Plan::default() }, c.common)

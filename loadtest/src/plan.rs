@@ -155,8 +155,8 @@ pub struct Restart {
 pub struct PlayGroup {
     /// Shown in reports; `play-1` and so on when empty.
     pub name: String,
-    /// `rtmp://host/app/s`, `http://host/app/s.flv` or `ws://host/app/s.flv`; `{n}` is the
-    /// player's number modulo `names`.
+    /// `rtmp://host/app/s`, `http://host/app/s.flv`, `ws://host/app/s.flv` or
+    /// `http://host/app/s.m3u8`; `{n}` is the player's number modulo `names`.
     pub url: String,
     /// How many.
     pub clients: u32,
@@ -192,6 +192,13 @@ pub struct PlayGroup {
     pub sources: Vec<IpAddr>,
     /// SO_RCVBUF, bytes; zero: kernel autotuning.
     pub receive_buffer: u32,
+    /// HLS: parts and held requests, where the server has them (yes).
+    pub low_latency: bool,
+    /// HLS: asks for the part that is hinted at together with the playlist, and not when the
+    /// playlist names it (yes).
+    pub hints: bool,
+    /// HLS: playlists without what the viewer knows, where the server offers them (yes).
+    pub deltas: bool,
     /// What must hold for this group.
     pub expect: Expect,
 }
@@ -215,6 +222,9 @@ impl Default for PlayGroup {
             reconnect: None,
             sources: Vec::new(),
             receive_buffer: 0,
+            low_latency: true,
+            hints: true,
+            deltas: true,
             expect: Expect::default(),
         }
     }
@@ -283,6 +293,13 @@ pub struct Expect {
     pub connect_p99_ms: Option<f64>,
     /// First-frame time (from connect to first media bytes), 99th percentile, milliseconds.
     pub first_frame_p99_ms: Option<f64>,
+    /// HLS: segments that viewers could not have any more.
+    pub max_missed: Option<u64>,
+    /// HLS: segments and parts that came after their turn.
+    pub max_late: Option<u64>,
+    /// HLS: from the end of a part at its publisher to the answer that names it, 99th percentile,
+    /// milliseconds.
+    pub reload_p99_ms: Option<f64>,
     /// Highest resident memory of the server, MB (needs the server's pid).
     pub server_rss_max_mb: Option<f64>,
     /// Growth of resident memory from the start of the measurement to its end, MB.

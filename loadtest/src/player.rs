@@ -1,6 +1,6 @@
 //! The client's end of each protocol, without sockets: bytes in, steps out.
 //!
-//! To add a protocol (HLS, WHEP, SRT): one variant here and one in [`Scheme`].
+//! To add a protocol (WHEP, SRT): one variant here and one in [`Scheme`].
 
 use ringcast::proto::flv::TagReader;
 use ringcast::proto::http::{ChunkedDecoder, Piece, parse_response};
@@ -8,6 +8,7 @@ use ringcast::proto::rtmp::client::{Client, ClientOptions, Event, HandshakeKind,
 use ringcast::proto::rtmp::server::PublishKind;
 use ringcast::proto::ws;
 
+use crate::hls::{Habits, Viewer};
 use crate::media::Kind;
 use crate::target::{Scheme, Target};
 
@@ -59,6 +60,8 @@ pub enum Player {
     HttpFlv(Box<HttpFlv>),
     /// WebSocket-FLV.
     WsFlv(Box<WsFlv>),
+    /// HLS, which has no messages: what it gets and when it asks is [`Viewer`]'s.
+    Hls(Box<Viewer>),
 }
 
 impl Player {
@@ -69,7 +72,16 @@ impl Player {
             Scheme::Rtmp => Player::Rtmp(rtmp(target, Role::Play, seed)),
             Scheme::HttpFlv => Player::HttpFlv(Box::new(HttpFlv::new(target))),
             Scheme::WsFlv => Player::WsFlv(Box::new(WsFlv::new(target, seed))),
+            Scheme::Hls => {
+                let habits = Habits { parts: true, hints: true, deltas: true, verify: false };
+                Player::view(target, habits, crate::clock::now())
+            }
         }
+    }
+
+    /// A viewer of HLS that just connected.
+    pub fn view(target: &Target, habits: Habits, now: u64) -> Player {
+        Player::Hls(Box::new(Viewer::new(target, habits, now)))
     }
 
     /// A publisher that just connected (RTMP whatever the scheme says: plans are checked before).
@@ -83,6 +95,7 @@ impl Player {
             Player::Rtmp(client) => client.output(),
             Player::HttpFlv(p) => &mut p.output,
             Player::WsFlv(p) => &mut p.output,
+            Player::Hls(viewer) => viewer.output(),
         }
     }
 
@@ -96,6 +109,9 @@ impl Player {
             Player::Rtmp(client) => rtmp_input(client, data, on),
             Player::HttpFlv(p) => p.input(data, on),
             Player::WsFlv(p) => p.input(data, on),
+            Player::Hls(_) => {
+                Err(Failure::Refused("a playlist is played by many viewers only".to_owned()))
+            }
         }
     }
 

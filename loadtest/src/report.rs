@@ -7,6 +7,7 @@ use hdrhistogram::{Counter, Histogram};
 use serde::Serialize;
 
 use crate::check::Counts;
+use crate::hls::times::HlsStats;
 use crate::plan::{Expect, Plan};
 use crate::sample::Sample;
 use crate::stats::GroupStats;
@@ -51,7 +52,7 @@ pub struct GroupReport {
     pub name: String,
     /// What it did.
     pub role: Role,
-    /// `rtmp`, `http-flv`, `ws-flv`.
+    /// `rtmp`, `http-flv`, `ws-flv`, `hls`.
     pub protocol: &'static str,
     /// As in the plan.
     pub url: String,
@@ -99,8 +100,78 @@ pub struct GroupReport {
     pub sent_messages: u64,
     /// How late publishers were with their schedule: the tester's own lag.
     pub late_ms: Quantiles,
+    /// What viewers of HLS saw besides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hls: Option<HlsReport>,
     /// The group per second.
     pub series: Vec<Second>,
+}
+
+/// What viewers of HLS saw.
+#[derive(Clone, Debug, Serialize)]
+pub struct HlsReport {
+    /// Requests answered with 200 (or 206).
+    pub requests: u64,
+    /// Playlists among them.
+    pub playlists: u64,
+    /// Playlists that left out what the viewer knew.
+    pub deltas: u64,
+    /// Whole segments.
+    pub segments: u64,
+    /// Parts.
+    pub parts: u64,
+    /// Initialisation segments.
+    pub inits: u64,
+    /// Other answers, by status.
+    pub refused: BTreeMap<u16, u64>,
+    /// Bytes of playlists.
+    pub playlist_bytes: u64,
+    /// Bytes of segments and parts.
+    pub media_bytes: u64,
+    /// Segments or parts that viewers could not have: gone from the playlist, or refused.
+    pub missed: u64,
+    /// Segments or parts that came after their turn to be played.
+    pub late: u64,
+    /// Times a server closed a connection between two answers.
+    pub reconnects: u64,
+    /// First rule that was broken, for people; how often is in `checked`.
+    pub rule: Option<String>,
+    /// Request to answer of playlists that are not held back.
+    pub playlist_ms: Quantiles,
+    /// Held playlists: from the publisher's sending of the message that ends the part to the
+    /// answer that names the part. Needs a generated stream and a viewer that verifies.
+    pub reload_ms: Quantiles,
+    /// Held playlists: from the first viewer's answer to each other's.
+    pub reload_after_first_ms: Quantiles,
+    /// Request to last byte of segments.
+    pub segment_ms: Quantiles,
+    /// Parts: from the answer before (or the request) to the last byte.
+    pub part_ms: Quantiles,
+}
+
+impl HlsReport {
+    fn new(s: &HlsStats, rule: Option<&String>) -> HlsReport {
+        HlsReport {
+            requests: s.requests(),
+            playlists: s.playlists,
+            deltas: s.deltas,
+            segments: s.segments,
+            parts: s.parts,
+            inits: s.inits,
+            refused: s.refused.clone(),
+            playlist_bytes: s.playlist_bytes,
+            media_bytes: s.media_bytes,
+            missed: s.missed,
+            late: s.late,
+            reconnects: s.reconnects,
+            rule: rule.cloned(),
+            playlist_ms: Quantiles::of(&s.playlist, 1000.0),
+            reload_ms: Quantiles::of(&s.reload, 1000.0),
+            reload_after_first_ms: Quantiles::of(&s.reload_after_first, 1000.0),
+            segment_ms: Quantiles::of(&s.segment, 1000.0),
+            part_ms: Quantiles::of(&s.part, 1000.0),
+        }
+    }
 }
 
 /// Quantiles of a histogram; all zero when it is empty.
@@ -275,6 +346,7 @@ pub fn group_report(head: GroupHead, s: &GroupStats) -> GroupReport {
         errors: s.counts.errors(),
         sent_messages: s.sent_messages,
         late_ms: Quantiles::of(&s.late, 1000.0),
+        hls: s.hls.as_ref().map(|hls| HlsReport::new(hls, s.rule.as_ref())),
         series: series(s),
     }
 }
@@ -391,6 +463,11 @@ fn judge(
     most("latency max", r.latency_ms.max, e.latency_max_ms, " ms");
     most("connect p99", r.connect_ms.p99, e.connect_p99_ms, " ms");
     most("first frame p99", r.first_frame_ms.p99, e.first_frame_p99_ms, " ms");
+    if let Some(hls) = &r.hls {
+        most("missed segments", hls.missed as f64, n(e.max_missed), "");
+        most("late segments", hls.late as f64, n(e.max_late), "");
+        most("reload p99", hls.reload_ms.p99, e.reload_p99_ms, " ms");
+    }
     if let Some(s) = server {
         most("server memory", s.rss_max_mb, e.server_rss_max_mb, " MB");
         let growth = s.rss_end_mb - s.rss_start_mb;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use hdrhistogram::{Counter, Histogram};
 
 use crate::check::Counts;
+use crate::hls::times::HlsStats;
 
 /// Longest time a histogram tells apart, microseconds. What is longer counts as this.
 const TIME_MAX_US: u64 = 120_000_000;
@@ -125,6 +126,10 @@ pub struct GroupStats {
     pub late: Histogram<u64>,
     /// Media bytes.
     pub bytes: u64,
+    /// What viewers of HLS count; `None` in other groups.
+    pub hls: Option<Box<HlsStats>>,
+    /// First rule that a playlist or a container broke, for people.
+    pub rule: Option<String>,
     /// Seconds of the run.
     pub slices: Vec<Slice>,
 }
@@ -151,6 +156,8 @@ impl Default for GroupStats {
             sent_messages: 0,
             late: times(),
             bytes: 0,
+            hls: None,
+            rule: None,
             slices: Vec::new(),
         }
     }
@@ -209,6 +216,10 @@ impl GroupStats {
         self.counts.add(&o.counts);
         self.sent_messages += o.sent_messages;
         self.bytes += o.bytes;
+        self.rule = self.rule.take().or(o.rule);
+        if let Some(theirs) = o.hls {
+            self.hls.get_or_insert_default().merge(&theirs);
+        }
         for (i, theirs) in o.slices.into_iter().enumerate() {
             let ours = self.slice(i);
             ours.playing += theirs.playing;

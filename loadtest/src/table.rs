@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::report::{GroupReport, Quantiles, Report, Role};
+use crate::report::{GroupReport, HlsReport, Quantiles, Report, Role};
 
 /// The whole report.
 pub fn render(r: &Report) -> String {
@@ -18,6 +18,9 @@ pub fn render(r: &Report) -> String {
         }
         for (what, n) in errors(g) {
             let _ = writeln!(out, "  {}: {n} x {what}", g.name);
+        }
+        if let Some(hls) = &g.hls {
+            out += &viewers(&g.name, hls);
         }
         if g.stalls > 0 {
             let _ = writeln!(out, "  {}: {} silences of 5 s or more", g.name, g.stalls);
@@ -36,6 +39,13 @@ pub fn render(r: &Report) -> String {
         match g.role {
             Role::Play => {
                 add("latency", &g.latency_ms);
+                if let Some(hls) = &g.hls {
+                    add("playlist", &hls.playlist_ms);
+                    add("held playlist, from the part's end", &hls.reload_ms);
+                    add("held playlist, after the first", &hls.reload_after_first_ms);
+                    add("segment", &hls.segment_ms);
+                    add("part", &hls.part_ms);
+                }
                 add("longest silence", &g.silence_ms);
                 add("kbit/s per player", &g.bitrate_kbps);
             }
@@ -113,6 +123,33 @@ fn group_row(g: &GroupReport) -> Vec<String> {
     ]
 }
 
+/// What viewers asked for and got.
+fn viewers(name: &str, hls: &HlsReport) -> String {
+    let mb = |bytes: u64| bytes as f64 / 1_048_576.0;
+    let mut out = format!(
+        "  {name}: {} requests: {} playlists ({:.1} MB, {} of them short), {} segments, {} parts \
+         ({:.1} MB)\n",
+        hls.requests,
+        hls.playlists,
+        mb(hls.playlist_bytes),
+        hls.deltas,
+        hls.segments,
+        hls.parts,
+        mb(hls.media_bytes)
+    );
+    if hls.missed + hls.late + hls.reconnects > 0 {
+        let (missed, late, again) = (hls.missed, hls.late, hls.reconnects);
+        let _ = writeln!(out, "  {name}: {missed} missed, {late} late, {again} x connected again");
+    }
+    for (status, n) in &hls.refused {
+        let _ = writeln!(out, "  {name}: {n} x HTTP status {status}");
+    }
+    if let Some(rule) = &hls.rule {
+        let _ = writeln!(out, "  {name}: first rule broken: {rule}");
+    }
+    out
+}
+
 fn quantile_row(name: &str, q: &Quantiles) -> Vec<String> {
     let number = |v: f64| if v < 100.0 { format!("{v:.2}") } else { format!("{v:.0}") };
     let mut cells = vec![name.to_owned(), q.n.to_string()];
@@ -130,6 +167,7 @@ fn errors(g: &GroupReport) -> Vec<(&'static str, u64)> {
         ("timestamp went back", c.timestamp_back),
         ("timestamp shifted", c.timestamp_shifted),
         ("message without a record", c.unmarked),
+        ("rule of the format broken", c.rules_broken),
     ];
     all.into_iter().filter(|(_, n)| *n > 0).collect()
 }

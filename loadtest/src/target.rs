@@ -13,6 +13,8 @@ pub enum Scheme {
     HttpFlv,
     /// `ws://host[:80]/app/stream.flv`
     WsFlv,
+    /// `http://host[:80]/app/stream.m3u8`
+    Hls,
 }
 
 impl Scheme {
@@ -22,6 +24,7 @@ impl Scheme {
             Scheme::Rtmp => "rtmp",
             Scheme::HttpFlv => "http-flv",
             Scheme::WsFlv => "ws-flv",
+            Scheme::Hls => "hls",
         }
     }
 }
@@ -40,9 +43,9 @@ pub enum TargetError {
         /// Its scheme.
         scheme: String,
     },
-    /// HTTP peers speak FLV only.
-    #[error("'{0}': only paths ending in .flv can be played over http and ws")]
-    NotFlv(String),
+    /// HTTP peers speak FLV and HLS only.
+    #[error("'{0}': only paths ending in .flv (http, ws) and .m3u8 (http) can be played")]
+    NotPlayable(String),
     /// RTMP needs an app and a stream.
     #[error("'{0}': an RTMP URL needs an app and a stream name")]
     NoStream(String),
@@ -78,6 +81,8 @@ impl Target {
         };
         let (authority, path) = rest.split_once('/').ok_or_else(malformed)?;
         let (host, port) = split_port(authority, default_port).ok_or_else(malformed)?;
+        let is_playlist = path.split('?').next().unwrap_or_default().ends_with(".m3u8");
+        let scheme = if scheme == Scheme::HttpFlv && is_playlist { Scheme::Hls } else { scheme };
         let target = Target {
             scheme,
             host: host.to_owned(),
@@ -90,7 +95,7 @@ impl Target {
                 Err(TargetError::NoStream(url.to_owned()))
             }
             Scheme::HttpFlv | Scheme::WsFlv if !target.path_only().ends_with(".flv") => {
-                Err(TargetError::NotFlv(url.to_owned()))
+                Err(TargetError::NotPlayable(url.to_owned()))
             }
             _ => Ok(target),
         }
@@ -165,6 +170,7 @@ mod tests {
         let t = Target::parse("http://h:8080/live/s.flv?x=1").unwrap();
         assert_eq!((t.path.as_str(), t.port), ("/live/s.flv?x=1", 8080));
         assert_eq!(Target::parse("ws://h/live/s.flv").unwrap().scheme, Scheme::WsFlv);
+        assert_eq!(Target::parse("http://h/live/s.m3u8?a=b").unwrap().scheme, Scheme::Hls);
     }
 
     #[test]
@@ -172,7 +178,8 @@ mod tests {
         for (url, word) in [
             ("nothing", "form"),
             ("srt://h/x", "srt"),
-            ("http://h/live/s.m3u8", ".flv"),
+            ("http://h/live/s.mpd", ".m3u8"),
+            ("ws://h/live/s.m3u8", ".flv"),
             ("rtmp://h/live", "stream name"),
             ("rtmp://h:notaport/a/b", "form"),
         ] {

@@ -4,7 +4,7 @@
 //! send what has piled up. Peers are spread over workers by their number, so workers share nothing.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, HashMap};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use uring::{Conn, ConnectOptions, Driver, Ended, Errno, Event, Payload, SendMode
 
 use crate::check::Checker;
 use crate::clock;
+use crate::hls::times::PartTimes;
+use crate::hls::{Context, Habits, Outcome as Viewed};
 use crate::job::{Job, What};
 use crate::media::{Item, Kind, Script, is_sequence_header};
 use crate::player::{Failure, Flow, Player, Step};
 use crate::stats::{GroupStats, Live, Reason, record};
-use crate::target::{Target, expand};
+use crate::target::{Scheme, Target, expand};
 
 /// What a worker hands back.
 #[derive(Debug)]
@@ -49,6 +51,8 @@ pub struct Worker<D: Driver> {
     /// Peers whose output has to be sent in this turn.
     touched: Vec<u32>,
     scratch: Vec<u8>,
+    /// When parts were there, by group and number of the stream.
+    parts: HashMap<(u32, u32), PartTimes>,
     jitter: u64,
 }
 
@@ -81,6 +85,8 @@ enum Action {
     Publish,
     /// Unasked ping response of a player that does not parse.
     Ping,
+    /// A viewer's playlist is to be loaded again.
+    Reload,
     StopReading,
     ReadAgain,
     Leave,
@@ -129,6 +135,8 @@ struct Peer {
     first_media: u64,
     last_media: u64,
     silence: u64,
+    /// How much longer nothing may come before it is a stall: segments come one by one.
+    patience: u64,
     bytes: u64,
 }
 
@@ -150,6 +158,7 @@ impl<D: Driver> Worker<D> {
             tick_cpu: 0,
             touched: Vec::new(),
             scratch: Vec::new(),
+            parts: HashMap::new(),
             jitter: u64::from(index) + 1,
             job,
         };
@@ -281,6 +290,9 @@ impl<D: Driver> Worker<D> {
             }
             Event::ReceiveEnded { conn, ended } => {
                 let Some(peer) = self.owner(conn) else { return };
+                if ended == Ended::Eof && self.viewer_goes_on(peer) {
+                    return;
+                }
                 let active = self.peers[peer as usize].state == State::Active;
                 let reason = match ended {
                     Ended::Eof if active => Reason::Closed,
@@ -318,12 +330,22 @@ impl<D: Driver> Worker<D> {
         let now = self.now;
         let job = Arc::clone(&self.job);
         let p = &mut self.peers[peer as usize];
+        if let (State::Active, Some(Player::Hls(viewer))) = (p.state, &mut p.protocol) {
+            viewer.resume(now);
+            self.driver.receive(conn);
+            self.touched.push(peer);
+            return;
+        }
         let group = &job.groups[p.group as usize];
         let target = p.target(&job);
         let seed = now ^ u64::from(peer) << 40;
         p.state = State::Handshake;
         p.protocol = Some(match &group.what {
             What::Publish { .. } => Player::publish(&target, seed),
+            What::Play { group, .. } if target.scheme == Scheme::Hls => {
+                let (parts, hints, deltas) = (group.low_latency, group.hints, group.deltas);
+                Player::view(&target, Habits { parts, hints, deltas, verify: p.verify }, now)
+            }
             What::Play { .. } => Player::play(&target, seed),
         });
         let connect_ns = now - p.connect_at;
@@ -341,6 +363,9 @@ impl<D: Driver> Worker<D> {
             // On the way when discarding began.
             self.media_bytes(peer, data.len() as u64);
             return;
+        }
+        if matches!(p.protocol, Some(Player::Hls(_))) {
+            return self.viewed(peer, conn, Some(data));
         }
         let Some(mut protocol) = p.protocol.take() else { return };
         let was_active = p.state == State::Active;
@@ -409,6 +434,122 @@ impl<D: Driver> Worker<D> {
         }
     }
 
+    /// Bytes, or the end of them, came to a viewer of HLS.
+    fn viewed(&mut self, peer: u32, conn: Conn, data: Option<&[u8]>) {
+        let (now, second) = (self.now, self.second);
+        let job = Arc::clone(&self.job);
+        let key = self.peers[peer as usize].place(&job);
+        let p = &mut self.peers[peer as usize];
+        let Some(Player::Hls(viewer)) = &mut p.protocol else { return };
+        let group = &mut self.groups[p.group as usize].stats;
+        let mut counted = group.hls.take().unwrap_or_default();
+        let mut checker = p.checker.take();
+        let before = checker.as_ref().map_or((0, 0), |c| (c.counts().errors(), c.counts().skips));
+        let (mut records, mut rule) = (Vec::new(), None);
+        let mut faults = 0;
+        let mut cx = Context {
+            now,
+            stats: &mut counted,
+            parts: self.parts.entry(key).or_default(),
+            on_record: &mut |found| records.push(found),
+            on_fault: &mut |why| {
+                faults += 1;
+                rule = Some(why);
+            },
+        };
+        let result = match data {
+            Some(data) => viewer.input(data, &mut cx),
+            None => viewer.end(&mut cx),
+        };
+        group.hls = Some(counted);
+        group.rule = group.rule.take().or(rule);
+        p.patience = viewer.patience();
+        if result.as_ref().is_ok_and(|viewed| viewed.started) {
+            p.latency_from = now;
+        }
+        if let Some(checker) = &mut checker {
+            (0..faults).for_each(|_| checker.rule_broken());
+            for found in records {
+                if let Some(record) = checker.frame(found)
+                    && record.sent >= p.latency_from
+                    && p.latency_from > 0
+                {
+                    group.latency(second, now.saturating_sub(record.sent));
+                }
+            }
+            let counts = checker.counts();
+            let (errors, skips) = (counts.errors() - before.0, counts.skips - before.1);
+            let slice = group.slice(second);
+            (slice.errors, slice.skips) = (slice.errors + errors, slice.skips + skips);
+            self.live.errors.fetch_add(errors, Relaxed);
+            self.live.skips.fetch_add(skips, Relaxed);
+        }
+        p.checker = checker;
+        if !viewer.output().is_empty() {
+            self.touched.push(peer);
+        }
+        match result {
+            Ok(viewed) => self.go_on_viewing(peer, conn, viewed),
+            Err(failure) => {
+                let reason = match failure {
+                    Failure::Refused(_) => Reason::Refused,
+                    Failure::Protocol(_) => Reason::Protocol,
+                    Failure::Ended => Reason::Closed,
+                };
+                self.lost(peer, reason, failure.to_string());
+            }
+        }
+    }
+
+    fn go_on_viewing(&mut self, peer: u32, conn: Conn, viewed: Viewed) {
+        if viewed.started {
+            self.started(peer, conn);
+        }
+        if viewed.media_bytes > 0 {
+            self.media_bytes(peer, viewed.media_bytes);
+        }
+        if let Some(at) = viewed.reload_at {
+            let visit = self.peers[peer as usize].visit;
+            self.plan(at, peer, visit, Action::Reload);
+        }
+        if viewed.closes {
+            self.connect_again(peer);
+        }
+    }
+
+    /// The server has closed a viewer's connection. True when the viewer goes on over another.
+    fn viewer_goes_on(&mut self, peer: u32) -> bool {
+        let p = &self.peers[peer as usize];
+        let (Some(conn), State::Active) = (p.conn, p.state) else { return false };
+        if !matches!(p.protocol, Some(Player::Hls(_))) {
+            return false;
+        }
+        self.viewed(peer, conn, None);
+        let p = &self.peers[peer as usize];
+        match &p.protocol {
+            // What came with the end led to another connection already, or to the end of the visit.
+            _ if p.conn != Some(conn) => true,
+            Some(Player::Hls(viewer)) if viewer.survives_end() => {
+                self.connect_again(peer);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Another connection for a viewer whose server does not want to serve longer on this one.
+    fn connect_again(&mut self, peer: u32) {
+        let job = Arc::clone(&self.job);
+        let p = &mut self.peers[peer as usize];
+        let group = &mut self.groups[p.group as usize];
+        group.stats.hls.get_or_insert_default().reconnects += 1;
+        if let Some(conn) = p.conn.take() {
+            self.driver.close(conn);
+        }
+        p.sending = Bytes::new();
+        self.dial(peer, &job);
+    }
+
     /// The server has accepted to play or publish.
     fn started(&mut self, peer: u32, conn: Conn) {
         let now = self.now;
@@ -442,7 +583,8 @@ impl<D: Driver> Worker<D> {
                 self.plan(now, peer, visit, Action::Publish);
             }
             What::Play { group: settings, .. } => {
-                if !p.verify {
+                let views = matches!(p.protocol, Some(Player::Hls(_)));
+                if !p.verify && !views {
                     p.discarding = true;
                     let rtmp = matches!(p.protocol, Some(Player::Rtmp(_)));
                     if p.protocol.as_mut().is_none_or(|x| x.output().is_empty()) {
@@ -510,6 +652,12 @@ impl<D: Driver> Worker<D> {
                 }
                 self.plan(due.at + PING_NS, due.peer, due.visit, Action::Ping);
             }
+            Action::Reload => {
+                if let Some(Player::Hls(viewer)) = &mut p.protocol {
+                    viewer.reload(self.now);
+                    self.touched.push(due.peer);
+                }
+            }
             Action::StopReading => {
                 if let (Some(conn), State::Active) = (p.conn, p.state) {
                     p.paused = true;
@@ -558,6 +706,16 @@ impl<D: Driver> Worker<D> {
         p.begin_visit(now, &job);
         state.stats.attempts += 1;
         state.connecting += 1;
+        let visit = p.visit;
+        if self.dial(peer, &job) {
+            self.plan(now + GIVE_UP_NS, peer, visit, Action::GiveUp);
+        }
+    }
+
+    /// Begins a connection; false when that failed and the visit is over.
+    fn dial(&mut self, peer: u32, job: &Job) -> bool {
+        let p = &mut self.peers[peer as usize];
+        let group = &job.groups[p.group as usize];
         let turn = p.number.wrapping_add(p.visit) as usize;
         let source = group.sources.get(turn % group.sources.len().max(1));
         let receive_buffer = match &group.what {
@@ -570,7 +728,6 @@ impl<D: Driver> Worker<D> {
             receive_buffer,
             ..ConnectOptions::default()
         };
-        let visit = p.visit;
         match self.driver.connect(group.address, &options) {
             Ok(conn) => {
                 p.conn = Some(conn);
@@ -578,11 +735,12 @@ impl<D: Driver> Worker<D> {
                     self.owners.resize(conn.index() + 1, None);
                 }
                 self.owners[conn.index()] = Some((conn, peer));
-                self.plan(now + GIVE_UP_NS, peer, visit, Action::GiveUp);
+                true
             }
             Err(e) => {
                 let errno = e.raw_os_error().unwrap_or(0);
                 self.lost(peer, Reason::Connect(errno), e.to_string());
+                false
             }
         }
     }
@@ -724,7 +882,8 @@ impl<D: Driver> Worker<D> {
         let second = (ended as usize).saturating_sub(1);
         for p in &mut self.peers {
             let reading = p.state == State::Active && !p.paused && !p.stalled;
-            if reading && p.first_media != 0 && self.now - p.last_media >= STALL_NS {
+            let patience = STALL_NS + p.patience;
+            if reading && p.first_media != 0 && self.now - p.last_media >= patience {
                 p.stalled = true;
                 self.groups[p.group as usize].stats.stalls += 1;
             }
@@ -785,6 +944,7 @@ impl Peer {
             first_media: 0,
             last_media: 0,
             silence: 0,
+            patience: 0,
             bytes: 0,
         }
     }
@@ -817,6 +977,12 @@ impl Peer {
                 (n % u64::from(names.max(1))) as u32
             }
         }
+    }
+
+    /// Which stream it plays among those of its group; 0 where all play the same.
+    fn place(&self, job: &Job) -> (u32, u32) {
+        let several = job.groups[self.group as usize].head.url.contains("{n}");
+        (self.group, if several { self.stream_number(job) } else { 0 })
     }
 
     fn target(&self, job: &Job) -> Target {
