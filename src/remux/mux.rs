@@ -187,13 +187,10 @@ impl Muxer {
     pub fn prologue(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         match self.container {
-            Container::Ts => {
-                if let Some(ts) = &self.ts {
-                    ts.prologue(&mut out);
-                }
-            }
             Container::Fmp4 => self.write_init(&mut out),
-            Container::Rtmp | Container::Flv | Container::Aac | Container::Mp3 => {}
+            // Where players start there are tables. Others before them would not be counted so that
+            // the stream's continue them, and a player may start later than it was told.
+            Container::Ts | Container::Rtmp | Container::Flv | Container::Aac | Container::Mp3 => {}
         }
         if !self.begun {
             self.begun = true;

@@ -214,7 +214,9 @@ impl Packed {
                 Some(segmenter) if is_frame => segmenter.before(&frame),
                 _ => Cut::Nothing,
             };
-            if cut == Cut::Segment {
+            // What begins a segment has to begin with tables, the first one, too.
+            let may_begin = segmenter.as_ref().is_some_and(|s| is_frame && !s.is_open());
+            if cut == Cut::Segment || may_begin {
                 muxer.start_here();
             }
             let flags = match muxer.message(kind, time, payload, wall_ms) {

@@ -330,7 +330,9 @@ impl Job {
             return false;
         };
         let flags = message.flags;
-        let is_key = flags.has(Flags::KEYFRAME | Flags::VIDEO) || !open.has_video;
+        // Without pictures a file may begin with any frame; in MPEG-TS it needs tables before it.
+        let begins = !open.has_video && (open.packing.is_self_contained(flags));
+        let is_key = flags.has(Flags::KEYFRAME | Flags::VIDEO) || begins;
         message.is_frame()
             && (is_key || !self.dvr.dvr_wait_keyframe)
             && message.time - open.began >= self.dvr.dvr_duration.as_millis() as i64

@@ -9,8 +9,8 @@ use crate::proto::rtmp::metadata::ON_METADATA;
 
 use super::follow::{Message, Pieces};
 
-/// What a newcomer to a stream needs first: sequence headers and metadata (FLV), tables (MPEG-TS),
-/// or the initialisation segment (MP4). Kept up to date with what has been written.
+/// What a newcomer to a stream needs first: sequence headers and metadata (FLV), or the
+/// initialisation segment (MP4). Kept up to date with what has been written.
 #[derive(Clone, Debug, Default)]
 pub struct Headers {
     metadata: Option<Vec<u8>>,
@@ -115,10 +115,8 @@ impl Packing {
                 }
                 Packing::Mp4(Box::new(file))
             }
-            Format::Ts => {
-                head.extend_from_slice(&headers.prologue);
-                Packing::Ts
-            }
+            // Its tables are in the stream, where a file may begin.
+            Format::Ts => Packing::Ts,
             _ => {
                 let keyframes = plan.duration_ms.map_or(limits::RECORD_INDEX_MAX, |ms| {
                     (ms / 1000 * 2 + 16).clamp(16, limits::RECORD_INDEX_MAX as i64) as usize
@@ -209,6 +207,11 @@ impl Packing {
             }
         }
         Put::Done
+    }
+
+    /// True when a file without pictures may begin with a frame of these flags.
+    pub fn is_self_contained(&self, flags: Flags) -> bool {
+        !matches!(self, Packing::Ts) || flags.has(Flags::KEYFRAME)
     }
 
     /// What goes behind a file of that many bytes, and then what is written over its beginning.

@@ -349,7 +349,9 @@ impl Mp4File {
     fn write_moov(&self, out: &mut Vec<u8>) {
         let body = self.moov.get(8..).unwrap_or_default();
         let used: Vec<&Table> = self.tracks.iter().filter(|t| !t.sizes.is_empty()).collect();
-        let duration = used.iter().map(|t| t.delay() + t.lasts()).max().unwrap_or(0);
+        // What is shown or heard first is so at the file's beginning.
+        let begin = used.iter().map(|t| t.shown_at()).min().unwrap_or(0);
+        let duration = used.iter().map(|t| t.shown_at() - begin + t.lasts()).max().unwrap_or(0);
         boxed(out, b"moov", |out| {
             full(out, b"mvhd", 1, 0, |out| {
                 [0, 0].into_iter().for_each(|value| put64(out, value));
@@ -363,7 +365,7 @@ impl Mp4File {
             for (_, trak, _) in Boxes(body).filter(|(name, ..)| name == b"trak") {
                 let id = find(trak, &[b"tkhd"]).and_then(|tkhd| number32(tkhd, 12));
                 if let Some(track) = used.iter().find(|track| Some(track.id) == id) {
-                    boxed(out, b"trak", |out| track.write(out, trak));
+                    boxed(out, b"trak", |out| track.write(out, trak, begin));
                 }
             }
         });
@@ -382,9 +384,14 @@ impl Table {
         (u128::from(ticks) * u128::from(MOVIE_HZ) / u128::from(self.timescale.max(1))) as u64
     }
 
-    /// How much later than the file it begins.
-    fn delay(&self) -> u64 {
-        self.movie_ticks(self.first_dts.unwrap_or(0))
+    /// How much later than decoded its first sample is shown, in its own timescale.
+    fn lead(&self) -> u64 {
+        self.compositions.first().map_or(0, |(_, composition)| (*composition).max(0) as u64)
+    }
+
+    /// When its first sample is shown.
+    fn shown_at(&self) -> u64 {
+        self.movie_ticks(self.first_dts.unwrap_or(0) + self.lead())
     }
 
     /// How long it lasts, in its own timescale.
@@ -396,24 +403,28 @@ impl Table {
         self.movie_ticks(self.ticks())
     }
 
-    fn write(&self, out: &mut Vec<u8>, trak: &[u8]) {
+    fn write(&self, out: &mut Vec<u8>, trak: &[u8], begin: u64) {
+        let delay = self.shown_at() - begin;
         let tkhd = find(trak, &[b"tkhd"]).unwrap_or_default();
         const ENABLED_IN_MOVIE: u32 = 3;
         full(out, b"tkhd", 1, ENABLED_IN_MOVIE, |out| {
             [0, 0].into_iter().for_each(|value| put64(out, value));
             put32(out, self.id);
             put32(out, 0);
-            put64(out, self.delay() + self.lasts());
+            put64(out, delay + self.lasts());
             out.extend_from_slice(tkhd.get(24..).unwrap_or_default());
         });
-        if self.delay() > 0 {
+        // Nothing for a while, then all of it from the first sample shown.
+        let nothing = Some((delay, u64::MAX)).filter(|_| delay > 0);
+        let edits: Vec<(u64, u64)> =
+            nothing.into_iter().chain([(self.lasts(), self.lead())]).collect();
+        if delay > 0 || self.lead() > 0 {
             boxed(out, b"edts", |out| {
                 full(out, b"elst", 1, 0, |out| {
-                    put32(out, 2);
-                    // Nothing, then all of it.
-                    for (lasts, from) in [(self.delay(), u64::MAX), (self.lasts(), 0)] {
-                        put64(out, lasts);
-                        put64(out, from);
+                    put32(out, edits.len() as u32);
+                    for (lasts, from) in &edits {
+                        put64(out, *lasts);
+                        put64(out, *from);
                         put32(out, 0x0001_0000);
                     }
                 });
@@ -490,8 +501,8 @@ fn copy(out: &mut Vec<u8>, body: &[u8], name: &[u8; 4]) {
 mod tests {
     use super::super::{Fragment, write_fragment, write_init, write_reference_time};
     use super::*;
-    use crate::media::codec::AudioCodec;
-    use crate::media::unit::AudioConfig;
+    use crate::media::codec::{AudioCodec, VideoCodec};
+    use crate::media::unit::{AudioConfig, VideoConfig};
 
     fn init() -> Vec<u8> {
         let audio = AudioConfig::read(AudioCodec::Aac, &[0x12, 0x10]).unwrap();
@@ -602,10 +613,45 @@ mod tests {
         }
         assert_eq!(find(stbl, &[b"stts"]).unwrap()[4..], [0, 0, 0, 1, 0, 0, 0, 5, 0, 0, 4, 0]);
         assert!(find(stbl, &[b"stss"]).is_none(), "all are places to start");
-        let edits = find(find(&moov[8..], &[b"trak"]).unwrap(), &[b"edts", b"elst"]).unwrap();
-        // 10 ms of nothing.
-        assert_eq!(number64(edits, 8), Some(900));
+        assert!(find(find(&moov[8..], &[b"trak"]).unwrap(), &[b"edts"]).is_none(), "alone");
         let fragmented = Mp4File::begin(&mut Vec::new(), &init(), 0, false).unwrap();
         assert!(fragmented.finish(100).is_none());
+    }
+
+    #[test]
+    fn what_is_shown_first_is_so_at_the_beginning() {
+        let record = crate::media::unhex("014d401effe1000a674d401ee8805017fcb001000468eb8f20");
+        let video = VideoConfig::read(VideoCodec::H264, &record).unwrap();
+        let audio = AudioConfig::read(AudioCodec::Aac, &[0x12, 0x10]).unwrap();
+        let mut init = Vec::new();
+        write_init(&mut init, Some((&video, (640, 360))), Some(&audio));
+        let mut bytes = Vec::new();
+        let mut file = Mp4File::begin(&mut bytes, &init, 0, true).unwrap();
+        // Pictures are decoded from 0 on and shown from 80 ms on; sound begins at 100 ms.
+        for (track, dts, composition, duration) in
+            [(1, 0, 7_200, 3_600), (1, 3_600, 0, 3_600), (2, 4_410, 0, 1_024)]
+        {
+            let (sequence, keyframe, data) = (1, dts == 0, &b"unit"[..]);
+            let fragment = Fragment { sequence, track, dts, duration, composition, keyframe, data };
+            let mut message = Vec::new();
+            write_fragment(&mut message, &fragment);
+            let Ok(Item::Fragment(sample)) = read(&message) else { panic!("a fragment") };
+            file.note(&sample, dts, bytes.len() as u64);
+            bytes.extend_from_slice(&message);
+        }
+        let (moov, _) = file.finish(bytes.len() as u64).expect("a moov");
+        let traks: Vec<&[u8]> =
+            Boxes(&moov[8..]).filter(|(name, ..)| name == b"trak").map(|(_, b, _)| b).collect();
+        let edits = |trak| {
+            let list = find(trak, &[b"edts", b"elst"]).unwrap();
+            let count = number32(list, 4).unwrap() as usize;
+            let number = |at| number64(list, at).unwrap();
+            let edit = |n| (number(8 + n * 20), number(16 + n * 20));
+            (0..count).map(edit).collect::<Vec<_>>()
+        };
+        assert_eq!(edits(traks[0]), [(7_200, 7_200)]);
+        assert_eq!(edits(traks[1]), [(1_800, u64::MAX), (2_089, 0)]);
+        let mvhd = find(&moov[8..], &[b"mvhd"]).unwrap();
+        assert_eq!(number64(mvhd, 24), Some(7_200), "80 ms");
     }
 }

@@ -11,10 +11,12 @@ use crate::media::unit::{AudioConfig, AudioDetail, TICKS_PER_MS, Unit, VideoConf
 /// a decoder needs a unit whole, and units of the other track come in between.
 pub const PCR_LEAD: i64 = 100 * TICKS_PER_MS;
 
-/// The tables come again after this, ticks.
-const TABLES_TICKS: i64 = 100 * TICKS_PER_MS;
-/// The clock comes again before 100 ms are over (2.7.2).
-const CLOCK_TICKS: i64 = 80 * TICKS_PER_MS;
+/// Neither the tables nor the clock (2.7.2) stay away for longer, ticks.
+const TOLD_TICKS_MAX: i64 = 100 * TICKS_PER_MS;
+/// Where units are further apart, what lies between is told of in such steps, ticks.
+const BRIDGE_TICKS: i64 = 80 * TICKS_PER_MS;
+/// A longer silence is a hole in the stream, which no player waits through, ticks.
+const SILENCE_TICKS_MAX: i64 = 2_000 * TICKS_PER_MS;
 /// A picture more than this late is no picture of this track; its time says nothing.
 const REORDER_TICKS_MAX: i64 = 10_000 * TICKS_PER_MS;
 
@@ -27,11 +29,14 @@ pub struct Mux {
     version: u8,
     has_video: bool,
     counters: Counters,
-    /// The table counters where the newest place to start begins.
-    start: (u8, u8),
     /// When the tables and the clock were written last, ticks.
     tables_at: Option<i64>,
     clock_at: Option<i64>,
+    /// The next unit needs them whenever that was.
+    wanted: bool,
+    /// When the last unit was decoded, and the longest step between two since the tables, ticks.
+    unit_at: Option<i64>,
+    step: i64,
     /// The last decoding time of the picture track, ticks.
     video_dts: Option<i64>,
     /// The PES packet in the making.
@@ -59,16 +64,18 @@ impl Mux {
             version: 0,
             has_video: video.is_some(),
             counters: Counters::default(),
-            start: (0, 0),
             tables_at: None,
             clock_at: None,
+            wanted: true,
+            unit_at: None,
+            step: 0,
             video_dts: None,
             pes: Vec::new(),
         })
     }
 
-    /// The tracks have changed. Where that shows in the tables, they are written again before the
-    /// next unit.
+    /// The tracks have changed: the tables are written again before the next unit, where players
+    /// may start.
     ///
     /// # Errors
     /// A codec that has no place in a transport stream; the tables stay as they are.
@@ -81,16 +88,14 @@ impl Mux {
             self.version = (self.version + 1) & 31;
             self.pmt = pmt(self.version, video, audio)?;
             self.has_video = video.is_some();
-            self.tables_at = None;
-            self.clock_at = None;
         }
+        self.wanted = true;
         Ok(())
     }
 
     /// The tables are written before the next unit.
     pub fn want_tables(&mut self) {
-        self.tables_at = None;
-        self.clock_at = None;
+        self.wanted = true;
     }
 
     /// Appends a picture. True when a player can start at it.
@@ -112,9 +117,11 @@ impl Mux {
             return Err(error);
         }
         self.video_dts = Some(dts);
-        let begins = self.tables_if_due(out, unit.dts, unit.keyframe);
-        let first = First { clock: Some(unit.dts), random_access: unit.keyframe };
-        self.clock_at = Some(unit.dts);
+        let clock = self.clock(unit.dts);
+        let begins = self.tables_if_due(out, clock, unit.keyframe);
+        let tells = begins || self.clock_at != Some(clock);
+        let first = First { clock: tells.then_some(clock), random_access: unit.keyframe };
+        self.clock_at = Some(clock);
         packets(out, PID_VIDEO, &mut self.counters.video, &self.pes, first);
         Ok(unit.keyframe && begins)
     }
@@ -149,16 +156,15 @@ impl Mux {
         let len = u16::try_from(len).map_err(|_| CodecError::OverLimit("audio frame"))?;
         self.pes[PES_LENGTH_END - 2..PES_LENGTH_END].copy_from_slice(&len.to_be_bytes());
 
-        let begins = self.tables_if_due(out, unit.dts, false);
-        let clock_due =
-            self.clock_at.is_none_or(|at| begins || !(0..CLOCK_TICKS).contains(&(unit.dts - at)));
+        let clock = self.clock(unit.dts);
+        let begins = self.tables_if_due(out, clock, false);
         let mut first = First::default();
-        if clock_due {
-            self.clock_at = Some(unit.dts);
+        if begins || self.is_due(self.clock_at, clock) {
+            self.clock_at = Some(clock);
             if self.has_video {
-                clock_packet(out, PID_VIDEO, self.counters.video, unit.dts);
+                clock_packet(out, PID_VIDEO, self.counters.video, clock);
             } else {
-                first = First { clock: Some(unit.dts), random_access: true };
+                first = First { clock: Some(clock), random_access: true };
             }
         }
         packets(out, PID_AUDIO, &mut self.counters.audio, &self.pes, first);
@@ -166,28 +172,60 @@ impl Mux {
         Ok(begins && !self.has_video)
     }
 
-    /// The tables for a player that starts at the newest place where one can: counted so that those
-    /// that follow there go on.
-    pub fn prologue(&self, out: &mut Vec<u8>) {
-        let before = |counter: u8| counter.wrapping_sub(1) & 15;
-        let (mut pat, mut pmt) = (before(self.start.0), before(self.start.1));
-        packets(out, PID_PAT, &mut pat, &self.pat, First::default());
-        packets(out, PID_PMT, &mut pmt, &self.pmt, First::default());
+    /// What the stream's clock says where a unit of this decoding time comes. It does not go back
+    /// where the tracks come one a little behind the other.
+    fn clock(&self, dts: i64) -> i64 {
+        match self.clock_at {
+            Some(at) if (0..SILENCE_TICKS_MAX).contains(&(at - dts)) => at,
+            _ => dts,
+        }
     }
 
-    /// Writes the tables when it is time, or because a keyframe follows. True when it has.
+    /// True when what was told at `told` has to be told with this unit, because the next one may
+    /// come too late for it.
+    fn is_due(&self, told: Option<i64>, clock: i64) -> bool {
+        told.is_none_or(|told| !(0..=TOLD_TICKS_MAX - self.step).contains(&(clock - told)))
+    }
+
+    /// Writes the tables when it is time, or because a keyframe follows. True when what was
+    /// appended begins with them.
     fn tables_if_due(&mut self, out: &mut Vec<u8>, clock: i64, keyframe: bool) -> bool {
-        let due = self.tables_at.is_none_or(|at| !(0..TABLES_TICKS).contains(&(clock - at)));
-        if !due && !keyframe {
-            return false;
+        let bridged = self.bridge(out, clock);
+        let step = self.unit_at.replace(clock).map_or(0, |last| clock - last);
+        self.step = self.step.max(step).clamp(0, TOLD_TICKS_MAX);
+        if keyframe || self.wanted || self.is_due(self.tables_at, clock) {
+            self.write_tables(out, clock);
+            self.wanted = false;
+            return true;
         }
+        bridged
+    }
+
+    fn write_tables(&mut self, out: &mut Vec<u8>, clock: i64) {
         self.tables_at = Some(clock);
-        if keyframe || !self.has_video {
-            self.start = (self.counters.pat, self.counters.pmt);
-        }
+        self.step = 0;
         packets(out, PID_PAT, &mut self.counters.pat, &self.pat, First::default());
         packets(out, PID_PMT, &mut self.counters.pmt, &self.pmt, First::default());
-        true
+    }
+
+    /// Where nothing was to be sent for a while, clock and tables of that while. True when there was
+    /// something to write.
+    fn bridge(&mut self, out: &mut Vec<u8>, clock: i64) -> bool {
+        let Some(mut at) = self.clock_at.filter(|at| clock - at <= SILENCE_TICKS_MAX) else {
+            return false;
+        };
+        let (pid, counter) = match self.has_video {
+            true => (PID_VIDEO, self.counters.video),
+            false => (PID_AUDIO, self.counters.audio),
+        };
+        let before = out.len();
+        while clock - at > TOLD_TICKS_MAX {
+            at += BRIDGE_TICKS;
+            self.write_tables(out, at);
+            clock_packet(out, pid, counter, at);
+            self.clock_at = Some(at);
+        }
+        out.len() > before
     }
 }
 
@@ -378,7 +416,7 @@ mod tests {
                 starts += u32::from(start);
             }
             let tables = demux(&out, PID_PMT);
-            assert!((20..=24).contains(&tables.pes.len()), "{}", tables.pes.len());
+            assert!((24..=26).contains(&tables.pes.len()), "{}", tables.pes.len());
             assert_eq!(starts > 0, !with_video);
             let clock = demux(&out, if with_video { PID_VIDEO } else { PID_AUDIO });
             assert!(clock.clocks.windows(2).all(|pair| pair[1] - pair[0] <= 9_000));
@@ -392,20 +430,36 @@ mod tests {
     }
 
     #[test]
-    fn the_prologue_leads_to_the_newest_start() {
+    fn seldom_units_leave_no_silence() {
         let config = avc();
-        let mut mux = Mux::new(Some(&config), None).unwrap();
-        let mut last = Vec::new();
-        for second in 0..40 {
-            last.clear();
-            let unit = picture(second * 1000, 0, true, &[0, 0, 0, 1, 0x65]);
-            mux.video(&mut last, &config, &unit).unwrap();
+        for with_audio in [false, true] {
+            let audio = aac();
+            let mut mux = Mux::new(Some(&config), with_audio.then_some(&audio)).unwrap();
+            let mut out = Vec::new();
+            for n in 0..20i64 {
+                let unit = picture(n * 333, 0, n % 5 == 0, &[0, 0, 0, 1, 0x65]);
+                let from = out.len();
+                assert_eq!(mux.video(&mut out, &config, &unit), Ok(n % 5 == 0));
+                assert_eq!(out[from + 1..from + 3], [0x40, 0], "begins with the tables");
+                if with_audio {
+                    // A little behind the pictures.
+                    let ms = (n * 333 - 40).max(0);
+                    let unit = Unit { dts: ms * 90, pts: ms * 90, keyframe: true, data: &[5; 30] };
+                    mux.audio(&mut out, &audio, &unit, ms * 90).unwrap();
+                }
+            }
+            let video = demux(&out, PID_VIDEO);
+            assert_eq!(video.pes.len(), 20);
+            assert!(video.clocks.windows(2).all(|two| (1..=9_000).contains(&(two[1] - two[0]))));
+            assert!(demux(&out, PID_PAT).pes.len() >= 63);
         }
-        let mut all = Vec::new();
-        mux.prologue(&mut all);
-        all.extend_from_slice(&last);
-        assert_eq!(demux(&all, PID_PAT).pes.len(), 2);
-        assert_eq!(demux(&all, PID_PMT).pes.len(), 2);
+        // A hole is left as it is.
+        let mut mux = Mux::new(Some(&config), None).unwrap();
+        let mut out = Vec::new();
+        for ms in [0, 90_000] {
+            mux.video(&mut out, &config, &picture(ms, 0, true, &[0, 0, 0, 1, 0x65])).unwrap();
+        }
+        assert_eq!(out.len(), 6 * PACKET_BYTES);
     }
 
     #[test]
