@@ -6,7 +6,7 @@
 #   ci/run.sh --list          what there is
 #
 # Needs Debian 12 with Rust (rustfmt and clippy included), git, gcc and python3. What else it needs
-# (ffmpeg, Chromium, valgrind) it installs with apt when it is missing. Everything is built in the
+# (ffmpeg, Chromium, valgrind, nginx) it installs with apt when it is missing. Everything is built in the
 # `ci` profile of Cargo.toml, once, for the tests and for the binary that the end-to-end tests run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -72,7 +72,7 @@ run_tools() {
   local need=() wish command package
   for wish in cc:build-essential ffmpeg:ffmpeg ffprobe:ffmpeg chromium:chromium \
     chromedriver:chromium-driver python3:python3 git:git openssl:openssl \
-    valgrind:valgrind curl:curl; do
+    valgrind:valgrind curl:curl /usr/sbin/nginx:nginx-light h2load:nghttp2-client; do
     command=${wish%%:*} package=${wish##*:}
     command -v "$command" >/dev/null || need+=("$package")
   done
@@ -167,6 +167,10 @@ run_bench() {
     # The comparison as a whole, small: that it runs, not what it says.
     timeout 120 "$target/$profile/compare" --no-build --here --without nginx --players 20 \
       --kbps 600 --windows 0 --protocols rtmp,flv --rounds 1 --seconds 1 || return 1
+    local small
+    for small in hls ll-hls http2; do
+      timeout 90 "$target/$profile/compare" --no-build --here "$small" --quick || return 1
+    done
     timeout 60 "$target/$profile/compare" --no-build instructions ||
       echo "instructions were not counted"
   else

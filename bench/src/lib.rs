@@ -15,4 +15,5 @@ pub mod schedule;
 pub mod server;
 pub mod sink;
 pub mod tester;
+pub mod viewers;
 pub mod walk;

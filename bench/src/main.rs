@@ -52,6 +52,12 @@ enum Command {
     Storm(commands::storm::Options),
     /// Publishers without players, against a loop that only receives.
     Ingest(commands::ingest::Options),
+    /// Viewers of HLS segments, against nginx that serves the same files.
+    Hls(commands::hls::Options),
+    /// Viewers of Low-Latency HLS: CPU, memory over time, times of held playlists.
+    LlHls(commands::ll_hls::Options),
+    /// Held playlists over HTTP/2 through nginx, against the same without it.
+    Http2(commands::http2::Options),
     /// CPU per player with zero-copy and without, on a route that does not copy.
     ZeroCopy(commands::zero_copy::Options),
     /// What sends by page reference would win over plain ones on loopback.
@@ -88,8 +94,13 @@ fn prepare(cli: &Cli) -> Result<(), Error> {
         commands::build()?;
     }
     let compares = cli.command.is_none() && cli.compare.needs_nginx();
-    if compares || matches!(cli.command, Some(Command::All(_))) {
-        server::install_nginx()?;
+    let files = matches!(cli.command, Some(Command::Hls(_) | Command::Http2(_)));
+    let all = matches!(cli.command, Some(Command::All(_)));
+    if compares || files || all {
+        server::install_nginx(compares || all)?;
+    }
+    if all || matches!(cli.command, Some(Command::Http2(_))) {
+        commands::http2::install_h2load()?;
     }
     if matches!(cli.command, Some(Command::All(_) | Command::ZeroCopy(_))) {
         bench::sink::install_compilers();
@@ -117,6 +128,9 @@ fn run(cli: &Cli) -> Result<Value, Error> {
         Some(Command::Shards(options)) => commands::shards::run(options),
         Some(Command::Storm(options)) => commands::storm::run(options),
         Some(Command::Ingest(options)) => commands::ingest::run(options),
+        Some(Command::Hls(options)) => commands::hls::run(options),
+        Some(Command::LlHls(options)) => commands::ll_hls::run(options),
+        Some(Command::Http2(options)) => commands::http2::run(options),
         Some(Command::ZeroCopy(options)) => commands::zero_copy::run(options),
         Some(Command::PageReference(options)) => commands::page_reference::run(options),
         Some(Command::Instructions(options)) => commands::instructions::run(options),

@@ -130,7 +130,7 @@ pub fn start(kind: &Kind, case: &Case, setup: &Setup, scratch: &Scratch) -> Resu
         Kind::Floor => (process::sibling("floor"), floor_args(case, setup, rtmp)),
         Kind::Ringcast => (process::sibling("ringcast"), ringcast_args(case, setup, rtmp, http)),
         Kind::Nginx => {
-            install_nginx()?;
+            install_nginx(true)?;
             let config = scratch.file("nginx.conf");
             fs::write(&config, nginx_config(rtmp, scratch)).map_err(Error::during("nginx.conf"))?;
             let args = vec!["-c".into(), config.display().to_string()];
@@ -241,13 +241,58 @@ fn nginx_config(rtmp: SocketAddr, scratch: &Scratch) -> String {
     )
 }
 
-/// Installs nginx and its rtmp module with apt where they are missing.
+/// nginx with one worker that serves the files of a folder, as one would set it up for HLS.
+///
+/// # Errors
+/// It cannot be started or does not serve.
+pub fn start_files(folder: &Path, cpus: &str, scratch: &Scratch) -> Result<Running, Error> {
+    install_nginx(false)?;
+    let addr = process::free_address().map_err(Error::during("a free port"))?;
+    let config = scratch.file("nginx-files.conf");
+    let own = scratch.file("");
+    let text = format!(
+        "user root;\n\
+         daemon off;\n\
+         worker_processes 1;\n\
+         worker_rlimit_nofile 65536;\n\
+         error_log {own}/nginx-files-error.log warn;\n\
+         pid {own}/nginx-files.pid;\n\
+         events {{ worker_connections 32768; }}\n\
+         http {{\n\
+         \x20 types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; video/iso.segment m4s; }}\n\
+         \x20 access_log off;\n\
+         \x20 sendfile on;\n\
+         \x20 tcp_nopush on;\n\
+         \x20 tcp_nodelay on;\n\
+         \x20 keepalive_timeout 75s;\n\
+         \x20 keepalive_requests 1000000;\n\
+         \x20 open_file_cache max=1000 inactive=30s;\n\
+         \x20 open_file_cache_valid 1s;\n\
+         \x20 server {{ listen {addr} backlog=4096; root {root}; }}\n\
+         }}\n",
+        own = own.display(),
+        root = folder.display(),
+    );
+    fs::write(&config, text).map_err(Error::during("nginx-files.conf"))?;
+    let output = scratch.file("nginx-files.log");
+    let args = ["-c".into(), config.display().to_string()];
+    let mut process =
+        Process::start(cpus, Rank::Server, Path::new("/usr/sbin/nginx"), &args, &output)
+            .map_err(Error::during("nginx"))?;
+    if !process::wait_for(addr, Duration::from_secs(10)) || !process.runs() {
+        return Err(Error::NoService("nginx".into(), tail(&output)));
+    }
+    let (pid, url) = (worker_of(process.pid()), format!("http://{addr}"));
+    Ok(Running { _process: Some(process), pid, publish_url: String::new(), play_url: url })
+}
+
+/// Installs nginx, and its rtmp module if wanted, with apt where they are missing.
 ///
 /// # Errors
 /// apt cannot do that.
-pub fn install_nginx() -> Result<(), Error> {
+pub fn install_nginx(rtmp: bool) -> Result<(), Error> {
     let module = Path::new("/usr/lib/nginx/modules/ngx_rtmp_module.so");
-    if module.exists() && Path::new("/usr/sbin/nginx").exists() {
+    if (module.exists() || !rtmp) && Path::new("/usr/sbin/nginx").exists() {
         return Ok(());
     }
     eprintln!("installing nginx-light and libnginx-mod-rtmp");

@@ -105,6 +105,33 @@ pub fn play(
     start(name, place, place.rank, args.to_vec(), scratch)
 }
 
+/// Watches a playlist with many viewers; times count from `from` on, seconds after the start.
+///
+/// # Errors
+/// The tester cannot be started.
+pub fn view(
+    place: &Place,
+    url: &str,
+    viewers: (u32, u32, &str),
+    (from, seconds): (f64, f64),
+    more: &[&str],
+    scratch: &Scratch,
+) -> Result<Tester, Error> {
+    let (clients, ramp, verify) = viewers;
+    let mut args = vec![
+        "play".into(),
+        format!("--url={url}"),
+        format!("--clients={clients}"),
+        format!("--ramp={ramp}/s"),
+        format!("--verify={verify}"),
+        format!("--measure-from={from}s"),
+        format!("--seconds={seconds}s"),
+        "--quiet".into(),
+    ];
+    args.extend(more.iter().map(|arg| (*arg).to_owned()));
+    start("view", place, place.rank, args, scratch)
+}
+
 fn start(
     name: &str,
     place: &Place,
@@ -134,14 +161,28 @@ impl Tester {
     ///
     /// # Errors
     /// The tester failed.
-    pub fn seen(mut self, from: f64, to: f64) -> Result<Seen, Error> {
+    pub fn seen(self, from: f64, to: f64) -> Result<Seen, Error> {
+        Ok(read(&self.report(to)?, from, to))
+    }
+
+    /// The same, and what viewers of HLS saw.
+    ///
+    /// # Errors
+    /// The tester failed.
+    pub fn viewed(self, from: f64, to: f64) -> Result<(Seen, Value), Error> {
+        let report = self.report(to)?;
+        let mut hls = report["groups"][0]["hls"].clone();
+        hls["latency_ms"] = report["groups"][0]["latency_ms"].clone();
+        Ok((read(&report, from, to), hls))
+    }
+
+    fn report(mut self, to: f64) -> Result<Value, Error> {
         let ended = self.process.wait(Duration::from_secs_f64(to + 60.0));
         let text = fs::read_to_string(&self.report).unwrap_or_default();
-        let Ok(report) = serde_json::from_str::<Value>(&text) else {
+        serde_json::from_str::<Value>(&text).map_err(|_| {
             let why = ended.map_or_else(|e| e.to_string(), |_| tail(&self.log));
-            return Err(Error::Tool(format!("the load tester: {why}")));
-        };
-        Ok(read(&report, from, to))
+            Error::Tool(format!("the load tester: {why}"))
+        })
     }
 }
 

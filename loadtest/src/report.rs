@@ -107,7 +107,8 @@ pub struct GroupReport {
     pub series: Vec<Second>,
 }
 
-/// What viewers of HLS saw.
+/// What viewers of HLS saw: numbers of the whole run, times from the start of the measurement on
+/// (`measure_from`, after the ramps).
 #[derive(Clone, Debug, Serialize)]
 pub struct HlsReport {
     /// Requests answered with 200 (or 206).

@@ -880,6 +880,11 @@ impl<D: Driver> Worker<D> {
         // The tick at the end of second n belongs to slice n - 1.
         let ended = (self.next_tick - self.job.start) / SECOND_NS;
         let second = (ended as usize).saturating_sub(1);
+        if ended == self.job.plan.measure_start().ceil() as u64 {
+            // What viewers wait for while all of them come says nothing of those who watch.
+            let groups = self.groups.iter_mut().filter_map(|group| group.stats.hls.as_mut());
+            groups.for_each(|hls| hls.forget_times());
+        }
         for p in &mut self.peers {
             let reading = p.state == State::Active && !p.paused && !p.stalled;
             let patience = STALL_NS + p.patience;

@@ -66,6 +66,9 @@ const STEPS: &[Step] = &[
     Step { command: "storm", once: 0.0, round: 28.0 },
     Step { command: "ingest", once: 0.0, round: 42.0 },
     Step { command: "memory", once: 32.0, round: 0.0 },
+    Step { command: "hls", once: 12.0, round: 34.0 },
+    Step { command: "ll-hls", once: 50.0, round: 0.0 },
+    Step { command: "http2", once: 20.0, round: 0.0 },
     Step { command: "zero-copy", once: 0.0, round: 125.0 },
     Step { command: "profile", once: 22.0, round: 0.0 },
 ];
@@ -230,6 +233,18 @@ fn targets(steps: &[Value]) -> Vec<Value> {
                     let what = format!("zero-copy / copy, 4 Mbit/s, {window} ms, chosen by itself");
                     push(what, target, &row["ratio"]);
                 }
+            }
+            "hls" => {
+                let what = "HLS segments: ringcast / nginx, CPU per viewer";
+                push(what.into(), f64::NAN, &report["ratio"]);
+            }
+            "ll-hls" => {
+                let grown = "LL-HLS viewers: memory grows while they watch by, MB";
+                push(grown.into(), 4.0, &report["grown_mb"]);
+                let each = "LL-HLS: CPU per viewer, us a second";
+                push(each.into(), f64::NAN, &report["us_per_viewer"]);
+                let what = "LL-HLS: held playlists, p99 from the part's end, ms";
+                push(what.into(), f64::NAN, &report["hls"]["reload_ms"]["p99"]);
             }
             "instructions" => {
                 let what = "instructions per delivered message in user space";

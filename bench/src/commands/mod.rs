@@ -2,8 +2,11 @@
 
 pub mod all;
 pub mod compare;
+pub mod hls;
+pub mod http2;
 pub mod ingest;
 pub mod instructions;
+pub mod ll_hls;
 pub mod memory;
 pub mod page_reference;
 pub mod profile;

@@ -50,13 +50,22 @@ pub fn run(options: &Options) -> Result<Value, Error> {
     let players = (options.players, 1_000, "none");
     let _players = tester::play("play", &place, &server.play_url, players, seconds, &scratch)?;
     sleep(Duration::from_secs_f64(settle));
+    let found = sample(server.pid, options.seconds, options.lines, &scratch)?;
+    Ok(super::with(super::with(head, json!({"case": case, "server": kind.name()})), found))
+}
+
+/// Samples a process for some seconds; prints and returns what it was found doing.
+///
+/// # Errors
+/// perf is missing or fails.
+pub fn sample(pid: u32, seconds: u32, lines: usize, scratch: &Scratch) -> Result<Value, Error> {
     let data = scratch.file("perf.data");
     let perf = |args: &[&str]| {
         let output = Command::new("perf").args(args).output();
         output.map_err(Error::during("perf (apt-get install linux-perf)"))
     };
-    let (file, pid) = (data.display().to_string(), server.pid.to_string());
-    let time = options.seconds.to_string();
+    let (file, pid) = (data.display().to_string(), pid.to_string());
+    let time = seconds.to_string();
     perf(&[
         "record",
         "-q",
@@ -88,24 +97,21 @@ pub fn run(options: &Options) -> Result<Value, Error> {
     let rows: Vec<(f64, String, String)> = report.lines().filter_map(parse).collect();
     let kernel: f64 = rows.iter().filter(|(_, dso, _)| dso.starts_with('[')).map(|(p, ..)| p).sum();
     println!("kernel {kernel:.1} %, user space {:.1} %", 100.0 - kernel);
-    for (percent, dso, symbol) in rows.iter().take(options.lines) {
+    for (percent, dso, symbol) in rows.iter().take(lines) {
         println!("{percent:6.2} %  {dso:<20} {symbol}");
     }
     println!("user space:");
     let user = rows.iter().filter(|(_, dso, _)| !dso.starts_with('['));
-    for (percent, dso, symbol) in user.clone().take(options.lines) {
+    for (percent, dso, symbol) in user.clone().take(lines) {
         println!("{percent:6.2} %  {dso:<20} {symbol}");
     }
     let list = |rows: &mut dyn Iterator<Item = &(f64, String, String)>| -> Vec<Value> {
-        rows.take(options.lines)
+        rows.take(lines)
             .map(|(percent, dso, symbol)| json!({"percent": percent, "dso": dso, "symbol": symbol}))
             .collect()
     };
-    Ok(super::with(
-        head,
-        json!({"case": case, "server": kind.name(), "kernel_percent": kernel,
-               "top": list(&mut rows.iter()), "user": list(&mut user.into_iter())}),
-    ))
+    Ok(json!({"kernel_percent": kernel, "top": list(&mut rows.iter()),
+              "user": list(&mut user.into_iter())}))
 }
 
 /// `12.34%  [kernel.kallsyms]  [k] tcp_sendmsg`

@@ -90,6 +90,18 @@ impl HlsStats {
         self.part.add(&o.part).expect(same);
     }
 
+    /// From here on times count.
+    pub fn forget_times(&mut self) {
+        let times = [
+            &mut self.playlist,
+            &mut self.reload,
+            &mut self.reload_after_first,
+            &mut self.segment,
+            &mut self.part,
+        ];
+        times.into_iter().for_each(Histogram::reset);
+    }
+
     /// All requests.
     pub fn requests(&self) -> u64 {
         self.playlists + self.segments + self.parts + self.inits
