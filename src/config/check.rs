@@ -83,6 +83,9 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
     for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.hls.enabled) {
         hls(name, vhost, errors);
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.dash.enabled) {
+        dash(name, vhost, warnings, errors);
+    }
     for (name, vhost) in config.all_vhosts() {
         let known = |format: &str| matches!(format, "flv" | "ts" | "mp4" | "aac" | "mp3");
         if let Some(format) = vhost.http_remux.formats.iter().find(|format| !known(format)) {
@@ -204,6 +207,45 @@ fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
 /// True for the words of templates that stand for parts of the date.
 fn is_of_date(word: &str) -> bool {
     date::digits(word).is_some()
+}
+
+/// What does not fit together in `dash`.
+fn dash(name: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
+    let mut error = |line: String| {
+        errors.push(ConfigError::Together(format!("{line} (vhost {name})")));
+    };
+    let dash = &vhost.dash;
+    let (least, most) = (limits::HLS_FRAGMENT_MS_MIN, limits::HLS_FRAGMENT_MS_MAX);
+    let fragment_ms = dash.dash_fragment.as_millis();
+    if !(u128::from(least)..=u128::from(most)).contains(&fragment_ms) {
+        error("dash.dash_fragment must be from 0.1 s to 120 s".into());
+    }
+    if dash.dash_timeshift.as_millis() > u128::from(limits::HLS_WINDOW_MS_MAX) {
+        error("dash.dash_timeshift must be at most an hour".into());
+    }
+    let all = dash.dash_timeshift.as_millis() / fragment_ms.max(1);
+    if dash.dash_window_size == 0 && all > limits::HLS_SEGMENTS_MAX {
+        let most = limits::HLS_SEGMENTS_MAX;
+        error(format!("dash.dash_timeshift must be at most {most} times dash.dash_fragment"));
+    }
+    let file = &dash.dash_mpd_file;
+    let plain = !file.starts_with('/') && !file.contains(['?', '#', ' ', '%']);
+    let named = file.ends_with(".mpd") && file.contains("[app]") && file.contains("[stream]");
+    let words = file.split('[').skip(1).filter_map(|rest| rest.split(']').next());
+    let known = words.into_iter().all(|word| ["vhost", "app", "stream"].contains(&word));
+    if !plain || !named || !known {
+        error(
+            "dash.dash_mpd_file must be a relative path with [app] and [stream], and no other \
+               variable but [vhost], that ends in .mpd"
+                .into(),
+        );
+    }
+    if vhost.hls.enabled && vhost.hls.hls_keys {
+        warnings.push(format!(
+            "hls.hls_keys of vhost {name} encrypts HLS only: dash.enabled serves the same in the \
+             clear"
+        ));
+    }
 }
 
 /// True when a vhost has the rules of the template, which are checked once.

@@ -255,7 +255,7 @@ mod tests {
         let loaded = load(&env(&[
             ("SRS_LISTN", "1"),
             ("SRS_VHOST_HLS_ENABLED", "off"),
-            ("SRS_VHOST_DASH_DASH_FRAGMENT", "5"),
+            ("SRS_VHOST_HDS_HDS_FRAGMENT", "5"),
             ("SRS_UTC_TIME", "on"),
             ("SRS_IN_DOCKER", "on"),
             ("SRS_REGION", "cn"),
@@ -274,7 +274,7 @@ mod tests {
                 "SRS_TENCENTCLOUD_CLS_ENABLED has no effect: tencentcloud_cls.enabled was removed \
                  from SRS",
                 "SRS_UTC_TIME has no effect: the log is always in UTC",
-                "SRS_VHOST_DASH_DASH_FRAGMENT has no effect: vhost.dash is not switched on",
+                "SRS_VHOST_HDS_HDS_FRAGMENT has no effect: vhost.hds is not switched on",
             ]
         );
         let errors = load(&env(&[

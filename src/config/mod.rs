@@ -34,7 +34,7 @@ pub use machine::{Memory, fit_connections, fit_tls_connections, raise_open_files
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
+    CircuitBreaker, Config, Dash, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
     HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play,
     Publish, Refer, SECTIONS, Security, Stats, Token, Vhost,
 };

@@ -352,6 +352,8 @@ settings! {
         dvr: Dvr,
         /// Segments and playlists over HTTP.
         hls: Hls,
+        /// Segments and manifests over HTTP.
+        dash: Dash,
         /// Callbacks to an HTTP server.
         http_hooks: HttpHooks,
         /// Who may do what from which address.
@@ -665,6 +667,55 @@ settings! {
         /// Bytes of the answers of on_hls_notify that are read.
         hls_nb_notify: u32 = "64", bytes_u32(0, limits::HLS_NOTIFY_BYTES_MAX),
             ["SRS_VHOST_HLS_HLS_NB_NOTIFY"], Live;
+    }
+
+    /// MPEG-DASH: each stream as a manifest and the segments of its tracks, in fragmented MP4. They
+    /// are the same memory as those of HLS where `hls_use_fmp4` is on and `hls_fragment` is
+    /// `dash_fragment`. Segments are beside the manifest, in a folder of its name:
+    /// video-1.m4s, audio-1.m4s, video-init.mp4, audio-init.mp4. What is said here holds for
+    /// streams that begin after it.
+    Dash at [vhost.dash] {
+        ---
+        /// Serve DASH.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_VHOST_DASH_ENABLED"], Live;
+        ---
+        /// How long segments should be: they end at the first keyframe after it.
+        dash_fragment: Duration = "10", SECONDS, ["SRS_VHOST_DASH_DASH_FRAGMENT"], Live;
+        ---
+        /// When players look for a new manifest. Not later than after the longest segment,
+        /// whatever is said here: there is something new then.
+        dash_update_period: Duration = "5", SECONDS,
+            ["SRS_VHOST_DASH_DASH_UPDATE_PERIOD"], Live;
+        ---
+        /// How far back players may go, at most.
+        dash_timeshift: Duration = "300", SECONDS, ["SRS_VHOST_DASH_DASH_TIMESHIFT"], Live;
+        ---
+        /// Segments that a manifest has, at most; 0 means as many as `dash_timeshift` takes. Three
+        /// are in any case. (SRS reads this from the environment as if it were a time.)
+        dash_window_size: u32 = "5", int(0, limits::HLS_SEGMENTS_MAX as u32, "segments"),
+            ["SRS_VHOST_DASH_DASH_WINDOW_SIZE"], Live;
+        ---
+        /// Path of manifests, which ends in .mpd. [vhost] [app] [stream] are filled in.
+        dash_mpd_file: String = r#""[app]/[stream].mpd""#, Kind::Text,
+            ["SRS_VHOST_DASH_DASH_MPD_FILE"], Live;
+        ---
+        /// Write manifests and segments to this folder, too, for other servers to serve or keep.
+        /// [vhost] is filled in. Empty means not to: players are served from memory in any case.
+        dash_path: PathBuf = r#""""#, Kind::Path, ["SRS_VHOST_DASH_DASH_PATH"], Live;
+        ---
+        /// Remove segments from that folder when they can be had no more, and all files of a
+        /// stream after `dash_dispose`.
+        dash_cleanup: bool = "true", PREFER_TRUE, ["SRS_VHOST_DASH_DASH_CLEANUP"], Live;
+        ---
+        /// Time after the end of a stream until its manifest and segments go; 0 means a day. Until
+        /// then the manifest is that of something that has ended.
+        dash_dispose: Duration = "120", SECONDS, ["SRS_VHOST_DASH_DASH_DISPOSE"], Live;
+        ---
+        /// Give each viewer a manifest of its own, with its id (`dash_ctx`) behind all addresses.
+        /// Viewers then are clients: on_play, on_stop, statistics, kicks; where who may play is
+        /// restricted, segments are for viewers only. Without it every request for a manifest is
+        /// one of somebody new who wants to play.
+        dash_ctx: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_DASH_DASH_CTX"], Live;
     }
 
     /// Callbacks to an HTTP server, as in SRS: JSON by POST. A client is let in when the answer has

@@ -1,4 +1,5 @@
-//! Playlists and segments of HLS on disk (`hls.hls_path`), for other servers to serve or keep.
+//! Playlists and segments of HLS (`hls.hls_path`), manifests and segments of DASH
+//! (`dash.dash_path`) on disk, for other servers to serve or keep.
 //!
 //! Live players are served from memory and do not notice what happens here. The segments of a
 //! stream are written in their order, those of several streams side by side; what a disk does not
@@ -21,8 +22,10 @@ use crate::hub::segments::{Piece, Segment};
 use crate::hub::{Counters, Reason};
 use crate::media::name::StreamName;
 use crate::proto::hls::{Template, Values};
-use crate::remux::{Stream, playlist};
-use crate::session::admission::Desk;
+use crate::remux::segmenter::MANIFEST_SUFFIX;
+use crate::remux::tracks::TRACKS;
+use crate::remux::{Stream, manifest, playlist};
+use crate::session::admission::{Desk, SegmentFile};
 
 /// What is needed of the server.
 pub struct Parts {
@@ -49,24 +52,34 @@ pub struct SegmentFiles {
 /// Streams whose files are written one after the other.
 #[derive(Default)]
 struct Lane {
-    waiting: RefCell<VecDeque<(Arc<Stream>, Arc<Segment>)>>,
+    waiting: RefCell<VecDeque<(SegmentFile, Arc<Stream>, Arc<Segment>)>>,
     news: Notify,
-    written: RefCell<HashMap<StreamName, Written>>,
+    written: RefCell<HashMap<(SegmentFile, StreamName), Written>>,
 }
 
 /// What is on disk of a stream.
 struct Written {
     stream: Weak<Stream>,
     root: Root,
+    /// The playlist or the manifest.
     playlist: String,
     /// Names of segments and of their keys, by number.
-    segments: BTreeMap<u64, (String, Option<String>)>,
+    segments: BTreeMap<u64, (Vec<String>, Option<String>)>,
     /// Where keys are.
     keys: Root,
     inits: Vec<String>,
 }
 
 impl Written {
+    /// The first of the segments before this one of which none is missing.
+    fn first_up_to(&self, number: u64) -> u64 {
+        let mut first = number;
+        while first > 0 && self.segments.contains_key(&(first - 1)) {
+            first -= 1;
+        }
+        first
+    }
+
     fn has_key(&self, name: &str) -> bool {
         self.segments.values().any(|(_, key)| key.as_deref() == Some(name))
     }
@@ -103,14 +116,15 @@ impl SegmentFiles {
         }
         loop {
             self.parts.news.notified().await;
-            while let Some((stream, segment)) = self.parts.desk.take_file() {
+            while let Some(file) = self.parts.desk.take_file() {
+                let (_, stream, _) = &file;
                 let lane = &self.lanes[stream.id.0 as usize % LANES];
                 let mut waiting = lane.waiting.borrow_mut();
                 if waiting.len() >= LANE_MAX {
                     self.parts.counters.count(Reason::SegmentNotWritten);
                     continue;
                 }
-                waiting.push_back((stream, segment));
+                waiting.push_back(file);
                 lane.news.notify_one();
             }
         }
@@ -120,8 +134,8 @@ impl SegmentFiles {
         loop {
             let next = lane.waiting.borrow_mut().pop_front();
             match next {
-                Some((stream, segment)) => {
-                    if let Err(why) = self.write(&lane, &stream, &segment).await {
+                Some((kind, stream, segment)) => {
+                    if let Err(why) = self.write(&lane, kind, &stream, &segment).await {
                         self.complain(&stream.name, &why);
                     }
                 }
@@ -153,30 +167,42 @@ impl SegmentFiles {
     async fn write(
         &self,
         lane: &Lane,
+        kind: SegmentFile,
         stream: &Arc<Stream>,
         segment: &Segment,
     ) -> Result<(), DiskFault> {
         let config = (self.parts.config)();
         let vhost = config.vhost(stream.name.vhost());
-        let Some(path) = root_of(vhost, &stream.name) else { return Ok(()) };
+        let path = match kind {
+            SegmentFile::Hls => root_of(vhost, &stream.name),
+            SegmentFile::Dash => filled(&vhost.dash.dash_path, &stream.name),
+        };
+        let Some(path) = path else { return Ok(()) };
         let root = self.root(path).await?;
         let key_path = &vhost.hls.hls_key_file_path;
         let keys = match key_path.as_os_str().is_empty() {
             true => root.clone(),
             false => self.root(key_path.clone()).await?,
         };
-        let known = lane.written.borrow_mut().remove(&stream.name);
+        let place = (kind, stream.name.clone());
+        let known = lane.written.borrow_mut().remove(&place);
         let mut written =
             known.filter(|known| known.root.path() == root.path()).unwrap_or_else(|| {
-                let playlist = playlist_of(vhost, &stream.name);
+                let playlist = match kind {
+                    SegmentFile::Hls => playlist_of(vhost, &stream.name),
+                    SegmentFile::Dash => name_of(&vhost.dash.dash_mpd_file, &stream.name),
+                };
                 let stream = Arc::downgrade(stream);
                 let (segments, inits) = Default::default();
                 Written { stream, root, playlist, segments, keys, inits }
             });
         written.stream = Arc::downgrade(stream);
-        let result = self.write_files(vhost, stream, segment, &mut written).await;
+        let result = match kind {
+            SegmentFile::Hls => self.write_files(vhost, stream, segment, &mut written).await,
+            SegmentFile::Dash => self.write_tracks(vhost, stream, segment, &mut written).await,
+        };
         // What is on disk has to go some day, also if not all of it is.
-        lane.written.borrow_mut().insert(stream.name.clone(), written);
+        lane.written.borrow_mut().insert(place, written);
         result
     }
 
@@ -187,12 +213,8 @@ impl SegmentFiles {
         segment: &Segment,
         written: &mut Written,
     ) -> Result<(), DiskFault> {
-        // Numbers that begin anew are those of another playlist. Its files go before the new ones
-        // come, which may have their names.
-        if written.segments.last_key_value().is_some_and(|(last, _)| *last >= segment.number) {
-            self.remove_where(vhost, written, |_| true).await?;
-            written.inits.clear();
-        }
+        let cleanup = vhost.hls.hls_cleanup;
+        self.begin_anew(cleanup, segment, written).await?;
         if let Some(init) = &segment.init
             && !written.inits.contains(&init.name)
         {
@@ -206,17 +228,65 @@ impl SegmentFiles {
         }
         let pieces = segment.pieces.iter().map(|piece| Bytes::from_owner(Shared(piece.clone())));
         self.put(&written.root, &segment.name, pieces.collect()).await?;
-        let names = (segment.name.clone(), key.map(|key| key.name.clone()));
+        let names = (vec![segment.name.clone()], key.map(|key| key.name.clone()));
         written.segments.insert(segment.number, names);
         let Some(list) = stream.segments().map(|segments| segments.list()) else { return Ok(()) };
-        let mut first = segment.number;
-        while first > 0 && written.segments.contains_key(&(first - 1)) {
-            first -= 1;
-        }
+        let first = written.first_up_to(segment.number);
         let text = playlist::plain(&list, first..=segment.number);
         self.put(&written.root, &written.playlist, vec![Bytes::from(text)]).await?;
         let oldest = list.segments.front().map_or(0, |first| first.number);
-        self.remove_where(vhost, written, |number| number < oldest).await
+        self.remove_where(cleanup, written, |number| number < oldest).await
+    }
+
+    /// Numbers that begin anew are those of another playlist. Its files go before the new ones
+    /// come, which may have their names.
+    async fn begin_anew(
+        &self,
+        cleanup: bool,
+        segment: &Segment,
+        written: &mut Written,
+    ) -> Result<(), DiskFault> {
+        if written.segments.last_key_value().is_some_and(|(last, _)| *last >= segment.number) {
+            self.remove_where(cleanup, written, |_| true).await?;
+            written.inits.clear();
+        }
+        Ok(())
+    }
+
+    /// The same for DASH: the segments of the tracks, and a manifest.
+    async fn write_tracks(
+        &self,
+        vhost: &Vhost,
+        stream: &Stream,
+        segment: &Segment,
+        written: &mut Written,
+    ) -> Result<(), DiskFault> {
+        let cleanup = vhost.dash.dash_cleanup;
+        self.begin_anew(cleanup, segment, written).await?;
+        let inits = segment.period.iter().flat_map(|period| period.tracks.iter().flatten());
+        for init in inits {
+            if !written.inits.contains(&init.name) {
+                self.put(&written.root, &init.name, vec![init.bytes.clone()]).await?;
+                written.inits.push(init.name.clone());
+            }
+        }
+        let folder = written.playlist.strip_suffix(MANIFEST_SUFFIX).unwrap_or_default().to_owned();
+        let mut names = Vec::new();
+        for (name, track) in TRACKS.into_iter().zip(&segment.tracks) {
+            let Some(track) = track else { continue };
+            let name = format!("{folder}/{name}-{}.m4s", track.number);
+            let pieces = track.pieces.iter().map(|piece| Bytes::from_owner(Shared(piece.clone())));
+            self.put(&written.root, &name, pieces.collect()).await?;
+            names.push(name);
+        }
+        written.segments.insert(segment.number, (names, None));
+        let Some(list) = stream.dash().map(|segments| segments.list()) else { return Ok(()) };
+        let Some(terms) = &list.dash else { return Ok(()) };
+        let first = written.first_up_to(segment.number);
+        let text = manifest::plain(&list, terms, first..=segment.number);
+        self.put(&written.root, &written.playlist, vec![Bytes::from(text)]).await?;
+        let oldest = list.segments.front().map_or(0, |first| first.number);
+        self.remove_where(cleanup, written, |number| number < oldest).await
     }
 
     /// Writes a file as a whole, in the place of one that has its name.
@@ -234,18 +304,20 @@ impl SegmentFiles {
 
     async fn remove_where(
         &self,
-        vhost: &Vhost,
+        cleanup: bool,
         written: &mut Written,
         goes: impl Fn(u64) -> bool,
     ) -> Result<(), DiskFault> {
         let numbers: Vec<u64> = written.segments.keys().copied().filter(|n| goes(*n)).collect();
         for number in numbers {
-            let Some((name, key)) = written.segments.remove(&number) else { continue };
-            if !vhost.hls.hls_cleanup {
+            let Some((names, key)) = written.segments.remove(&number) else { continue };
+            if !cleanup {
                 continue;
             }
-            if !written.segments.values().any(|(other, _)| *other == name) {
-                self.parts.disk.remove(&written.root, &name).await?;
+            for name in names {
+                if !written.segments.values().any(|(others, _)| others.contains(&name)) {
+                    self.parts.disk.remove(&written.root, &name).await?;
+                }
             }
             if let Some(key) = key.filter(|key| !written.has_key(key)) {
                 self.parts.disk.remove(&written.keys, &key).await?;
@@ -256,23 +328,33 @@ impl SegmentFiles {
 
     /// Removes the files of streams whose segments are let go.
     async fn dispose(&self, lane: &Lane) {
-        let gone = |written: &Written| {
-            written.stream.upgrade().is_none_or(|stream| stream.segments().is_none())
+        let gone = |kind: SegmentFile, written: &Written| {
+            written.stream.upgrade().is_none_or(|stream| match kind {
+                SegmentFile::Hls => stream.segments().is_none(),
+                SegmentFile::Dash => stream.dash().is_none(),
+            })
         };
-        let names: Vec<StreamName> = {
+        let places: Vec<(SegmentFile, StreamName)> = {
             let written = lane.written.borrow();
-            written.iter().filter(|(_, w)| gone(w)).map(|(name, _)| name.clone()).collect()
+            let all = written.iter().filter(|((kind, _), w)| gone(*kind, w));
+            all.map(|(place, _)| place.clone()).collect()
         };
-        for name in names {
-            let Some(written) = lane.written.borrow_mut().remove(&name) else { continue };
+        for place in places {
+            let Some(written) = lane.written.borrow_mut().remove(&place) else { continue };
+            let (kind, name) = place;
             let config = (self.parts.config)();
-            let hls = &config.vhost(name.vhost()).hls;
-            if !hls.hls_cleanup || hls.hls_dispose.is_zero() {
+            let vhost = config.vhost(name.vhost());
+            let (cleanup, dispose) = match kind {
+                SegmentFile::Hls => (vhost.hls.hls_cleanup, vhost.hls.hls_dispose),
+                SegmentFile::Dash => (vhost.dash.dash_cleanup, vhost.dash.dash_dispose),
+            };
+            if !cleanup || dispose.is_zero() {
                 continue;
             }
             let Written { root, playlist, segments, inits, keys, .. } = written;
             // The playlist first: it must not name what is not there.
-            let of_root = [&playlist].into_iter().chain(segments.values().map(|(name, _)| name));
+            let names = segments.values().flat_map(|(names, _)| names);
+            let of_root = [&playlist].into_iter().chain(names);
             let of_root = of_root.chain(&inits).map(|file| (&root, file));
             let of_keys = segments.values().filter_map(|(_, key)| Some((&keys, key.as_ref()?)));
             for (root, file) in of_root.chain(of_keys) {
@@ -286,20 +368,27 @@ impl SegmentFiles {
 
 /// The folder that a vhost's segments are written to.
 pub(super) fn root_of(vhost: &Vhost, name: &StreamName) -> Option<PathBuf> {
-    let path = &vhost.hls.hls_path;
+    filled(&vhost.hls.hls_path, name)
+}
+
+fn filled(path: &Path, name: &StreamName) -> Option<PathBuf> {
     if path.as_os_str().is_empty() {
         return None;
     }
     match path.to_str() {
         Some(text) => Some(Path::new(&text.replace("[vhost]", name.vhost())).to_owned()),
-        None => Some(path.clone()),
+        None => Some(path.to_owned()),
     }
 }
 
 /// What a stream's playlist is called.
 pub(super) fn playlist_of(vhost: &Vhost, name: &StreamName) -> String {
+    name_of(&vhost.hls.hls_m3u8_file, name)
+}
+
+fn name_of(template: &str, name: &StreamName) -> String {
     let values =
         Values { vhost: name.vhost(), app: name.app(), stream: name.stream(), ..Values::default() };
-    let template = Template::parse(&vhost.hls.hls_m3u8_file);
+    let template = Template::parse(template);
     template.map_or_else(|_| String::new(), |template| template.fill(&values))
 }

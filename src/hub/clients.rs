@@ -70,6 +70,8 @@ pub enum ClientKind {
     PackedPlay(Format),
     /// Plays segments of HLS.
     HlsPlay,
+    /// Plays segments of DASH.
+    DashPlay,
     /// Publishes by RTMP in Flash's way.
     FlashPublish,
     /// Publishes by RTMP in the way of FMLE, OBS and ffmpeg.
@@ -85,6 +87,7 @@ impl ClientKind {
         match self {
             ClientKind::RtmpPlay => "rtmp-play",
             ClientKind::HlsPlay => "hls-play",
+            ClientKind::DashPlay => "dash-play",
             ClientKind::FlvPlay | ClientKind::WebSocketPlay | ClientKind::PackedPlay(_) => {
                 "flv-play"
             }
@@ -99,10 +102,16 @@ impl ClientKind {
         match self {
             ClientKind::FlvPlay => "http-flv",
             ClientKind::HlsPlay => "hls",
+            ClientKind::DashPlay => "dash",
             ClientKind::WebSocketPlay => "ws-flv",
             ClientKind::PackedPlay(format) => format.protocol(),
             _ => "rtmp",
         }
+    }
+
+    /// True for who comes again and again, over any connection.
+    pub fn is_viewer(self) -> bool {
+        matches!(self, ClientKind::HlsPlay | ClientKind::DashPlay)
     }
 
     /// True for who publishes.
@@ -226,11 +235,11 @@ impl<W> Client<W> {
         self.skips.load(Relaxed)
     }
 
-    /// How far a player is behind the stream, ms of stream time; 0 for a publisher and for HLS. The
+    /// How far a player is behind the stream, ms of stream time; 0 for publishers and viewers. The
     /// time that messages are gathered before a send is part of it.
     pub fn lag_ms(&self) -> u32 {
         // Who plays segments is behind by choice.
-        if self.kind.publishes() || self.kind == ClientKind::HlsPlay {
+        if self.kind.publishes() || self.kind.is_viewer() {
             return 0;
         }
         // The RTMP feed is always open for a published stream, and all feeds have one clock.

@@ -134,6 +134,66 @@ pub struct Part {
     pub pieces: Vec<Piece>,
 }
 
+/// The description of one track (MP4), and what manifests say of it.
+#[derive(Debug, PartialEq)]
+pub struct TrackInit {
+    /// Its name.
+    pub name: String,
+    /// Its address in manifests.
+    pub uri: String,
+    /// The initialisation segment.
+    pub bytes: Bytes,
+    /// Its codec by its RFC 6381 name; empty if it has none.
+    pub codecs: String,
+    /// Ticks a second.
+    pub timescale: u32,
+    /// Pixels across and down.
+    pub size: Option<(u32, u32)>,
+    /// Pictures a second.
+    pub fps: Option<f64>,
+    /// Samples a second and channels.
+    pub audio: Option<(u32, u8)>,
+}
+
+/// Segments whose times and descriptions belong together (DASH).
+#[derive(Debug)]
+pub struct Period {
+    /// Its number.
+    pub number: u64,
+    /// When it began, ms since 1970.
+    pub wall_ms: i64,
+    /// Media time at its begin, 1/90000 s.
+    pub offset: i64,
+    /// The tracks: pictures, audio.
+    pub tracks: [Option<Arc<TrackInit>>; 2],
+}
+
+/// What a segment has of one track (MP4).
+#[derive(Debug)]
+pub struct TrackSegment {
+    /// Its number; each track counts its own.
+    pub number: u64,
+    /// When the first of it is shown, ticks of the track.
+    pub start: i64,
+    /// How long it is, ticks of the track.
+    pub duration: i64,
+    /// Its bytes: the ranges of the fragments of this track.
+    pub pieces: Vec<Piece>,
+    /// How many they are.
+    pub bytes: u64,
+}
+
+/// How a stream is to be had by DASH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DashTerms {
+    /// How much a manifest has, ms.
+    pub window_ms: i64,
+    /// When players look for a new one, ms.
+    pub update_ms: i64,
+    /// Where segments are: a path without leading slash.
+    pub folder: String,
+}
+
 /// A complete segment.
 #[derive(Debug)]
 pub struct Segment {
@@ -163,6 +223,10 @@ pub struct Segment {
     pub bytes: u64,
     /// Its parts.
     pub parts: Vec<Arc<Part>>,
+    /// The same by track, where that is asked for: pictures, audio.
+    pub tracks: [Option<TrackSegment>; 2],
+    /// What the times of its tracks are counted from.
+    pub period: Option<Arc<Period>>,
     space: OnceLock<Space>,
 }
 
@@ -183,6 +247,8 @@ impl Segment {
             bytes: bytes_of(&pieces),
             pieces,
             parts: Vec::new(),
+            tracks: [None, None],
+            period: None,
             space: OnceLock::new(),
         }
     }
@@ -253,8 +319,14 @@ pub struct SegmentList {
     pub open: Option<OpenSegment>,
     /// What is in them.
     pub content: Content,
+    /// How it is to be had by DASH, if it is.
+    pub dash: Option<Arc<DashTerms>>,
+    /// When this was so, ms since 1970.
+    pub wall_ms: i64,
     /// The playlist: whole, and without what players have already. Written by who asks first.
     pub texts: [OnceLock<Marked>; 2],
+    /// The manifest: while more comes, and of all there was.
+    pub manifests: [OnceLock<Marked>; 2],
 }
 
 impl SegmentList {
@@ -269,7 +341,10 @@ impl SegmentList {
             discontinuities: 0,
             open: None,
             content: Content::default(),
+            dash: None,
+            wall_ms: 0,
             texts: Default::default(),
+            manifests: Default::default(),
         }
     }
 
@@ -306,6 +381,21 @@ impl SegmentList {
         let named = |segment: &&Arc<Segment>| segment.name == name;
         let quick = index.and_then(|index| self.segments.get(index)).filter(named);
         quick.or_else(|| self.segments.iter().rev().find(named))
+    }
+
+    /// What a track (0: pictures, 1: audio) has under a number.
+    pub fn track(&self, track: usize, number: u64) -> Option<(&Arc<Segment>, &TrackSegment)> {
+        let of_it = |segment: &'_ Arc<Segment>| segment.tracks[track].as_ref().map(|t| t.number);
+        // Numbers go up, but not every segment has one.
+        let at = self.segments.iter().rposition(|s| of_it(s).is_some_and(|n| n <= number))?;
+        let segment = &self.segments[at];
+        segment.tracks[track].as_ref().filter(|t| t.number == number).map(|t| (segment, t))
+    }
+
+    /// The description of a track with that name.
+    pub fn track_init(&self, name: &str) -> Option<&Arc<TrackInit>> {
+        let periods = self.segments.iter().rev().filter_map(|segment| segment.period.as_ref());
+        periods.flat_map(|period| period.tracks.iter().flatten()).find(|init| init.name == name)
     }
 
     /// The part of that name.

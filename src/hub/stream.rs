@@ -151,6 +151,7 @@ pub struct Stream<W> {
     first_urls: OnceLock<Arc<Urls>>,
     recording: ArcSwapOption<Recording>,
     segments: ArcSwapOption<Segments>,
+    dash: ArcSwapOption<Segments>,
 }
 
 const NOBODY: u32 = u32::MAX;
@@ -173,6 +174,7 @@ impl<W> Stream<W> {
             first_urls: OnceLock::new(),
             recording: ArcSwapOption::empty(),
             segments: ArcSwapOption::empty(),
+            dash: ArcSwapOption::empty(),
         }
     }
 
@@ -332,19 +334,32 @@ impl<W> Stream<W> {
         };
     }
 
-    /// The stream in segments, if that is what it is to be had in.
+    /// The stream in segments of HLS, if that is what it is to be had in.
     pub fn segments(&self) -> Option<Arc<Segments>> {
         self.segments.load_full()
     }
 
-    /// Opens or lets go of the segments.
+    /// Opens or lets go of the segments of HLS.
     pub fn set_segments(&self, segments: Option<Arc<Segments>>) {
         self.segments.store(segments);
     }
 
+    /// The stream in segments of DASH; they may be the same.
+    pub fn dash(&self) -> Option<Arc<Segments>> {
+        self.dash.load_full()
+    }
+
+    /// Opens or lets go of the segments of DASH.
+    pub fn set_dash(&self, segments: Option<Arc<Segments>>) {
+        self.dash.store(segments);
+    }
+
     /// Shards that wait for a change of the segments, if there was one.
     pub fn take_waiting(&self) -> u64 {
-        self.segments.load().as_ref().map_or(0, |segments| segments.take_waiting())
+        let waiting = |segments: &ArcSwapOption<Segments>| {
+            segments.load().as_ref().map_or(0, |segments| segments.take_waiting())
+        };
+        waiting(&self.segments) | waiting(&self.dash)
     }
 
     /// What is in the stream, as far as it is known.

@@ -9,6 +9,7 @@
 //! connection it came from, and nothing grows by a size that a peer merely declared.
 
 pub mod amf0;
+pub mod dash;
 pub mod flv;
 pub mod flv_file;
 pub mod hls;

@@ -177,13 +177,13 @@ impl Live {
     }
 
     /// The stream is to be had in segments from its beginning on.
-    pub fn set_segmenter(&mut self, segmenter: Segmenter) {
-        self.packed.set_segmenter(segmenter);
+    pub fn add_segmenter(&mut self, segmenter: Segmenter) {
+        self.packed.add_segmenter(segmenter);
     }
 
-    /// Makes the segments, if there are any.
-    pub fn segmenter(&mut self) -> Option<&mut Segmenter> {
-        self.packed.segmenter()
+    /// Make the segments, if there are any.
+    pub fn segmenters(&mut self) -> &mut [Segmenter] {
+        self.packed.segmenters()
     }
 
     /// True once when a container is to be opened that segments need.
@@ -519,10 +519,8 @@ impl Live {
         let join = join || self.first_time.is_none();
         let first = *self.first_time.get_or_insert(mapped.dts);
         let track = if flags.has(Flags::VIDEO) { Flags::VIDEO } else { Flags::AUDIO };
-        if (self.settled || self.all_tracks_seen())
-            && let Some(segmenter) = self.packed.segmenter()
-        {
-            segmenter.set_ready();
+        if self.settled || self.all_tracks_seen() {
+            self.packed.segmenters().iter_mut().for_each(Segmenter::set_ready);
         }
         let outcome = if self.append_header_due(track, mapped.dts) {
             self.append_or_drop(flags, mapped.dts, payload)

@@ -4,17 +4,19 @@
 pub mod cipher;
 pub mod flv;
 pub mod live;
+pub mod manifest;
 pub mod mux;
 pub mod packed;
 pub mod playlist;
 pub mod rebase;
 pub mod rtmp;
 pub mod segmenter;
+pub mod tracks;
 pub mod wrap;
 
 pub use live::{Live, LiveOptions, Noted, Outcome, Refused};
 pub use packed::HttpOptions;
-pub use segmenter::SegmentOptions;
+pub use segmenter::{DashOptions, SegmentOptions};
 
 /// A stream as this server has it: written by [`Live`].
 pub type Stream = crate::hub::Stream<Box<Live>>;

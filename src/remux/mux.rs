@@ -33,6 +33,19 @@ pub enum Muxed {
     Skipped,
 }
 
+/// When a fragment is shown, in ticks of its track.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// A picture; else audio.
+    pub video: bool,
+    /// Its decoding time.
+    pub dts: i64,
+    /// Its begin.
+    pub start: i64,
+    /// Its end, as far as that is known now.
+    pub end: i64,
+}
+
 /// Packs one stream.
 #[derive(Debug)]
 pub struct Muxer {
@@ -63,6 +76,8 @@ struct Fragments {
     video_ticks: u32,
     /// When the wall clock was told last, ticks.
     told_at: Option<i64>,
+    /// The last one.
+    shown: Option<Shown>,
 }
 
 impl Muxer {
@@ -104,6 +119,37 @@ impl Muxer {
     /// What the last message became.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// When the fragment in the last message is shown (MP4).
+    pub fn shown(&self) -> Option<Shown> {
+        self.fragments.shown
+    }
+
+    /// What a track is alone (MP4), with nothing to be called by.
+    pub fn track_init(&self, video: bool) -> Option<segments::TrackInit> {
+        let mut bytes = Vec::new();
+        let (codecs, timescale, size, audio) = if video {
+            let config = self.video.as_ref()?;
+            mp4::write_init(&mut bytes, Some((config, self.size)), None);
+            let size = Some(self.size).filter(|size| *size != (0, 0));
+            (config.codec_string(), mp4::VIDEO_TIMESCALE, size, None)
+        } else {
+            let config = self.audio.as_ref()?;
+            mp4::write_init(&mut bytes, None, Some(config));
+            let audio = Some((config.rate_hz, config.channels));
+            (config.codec_string(), config.rate_hz, None, audio)
+        };
+        Some(segments::TrackInit {
+            name: String::new(),
+            uri: String::new(),
+            bytes: bytes.into(),
+            codecs: codecs.unwrap_or_default(),
+            timescale,
+            size,
+            fps: self.video.as_ref().and_then(|video| video.fps).map(|fps| fps.value()),
+            audio,
+        })
     }
 
     /// How many bytes in front of them are an initialisation segment (MP4).
@@ -204,6 +250,7 @@ impl Muxer {
     pub fn message(&mut self, kind: Kind, time: i64, payload: &[u8], wall_ms: i64) -> Muxed {
         self.bytes.clear();
         self.init_len = 0;
+        self.fragments.shown = None;
         let result = match unit::read(kind, time, payload) {
             Ok(Content::VideoHeader(codec, data)) if self.wanted.video => {
                 self.video_header(codec, data)
@@ -422,6 +469,9 @@ impl Fragments {
             data,
         };
         mp4::write_fragment(out, &fragment);
+        let (dts, duration) = (dts.max(0), i64::from(self.video_ticks));
+        let start = dts + composition;
+        self.shown = Some(Shown { video: true, dts, start, end: start + duration });
     }
 
     fn audio(
@@ -447,6 +497,9 @@ impl Fragments {
             data: unit.data,
         };
         mp4::write_fragment(out, &fragment);
+        let start = at.max(0);
+        let end = start + i64::from(samples);
+        self.shown = Some(Shown { video: false, dts: start, start, end });
     }
 }
 

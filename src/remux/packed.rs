@@ -74,8 +74,8 @@ pub struct Packed {
     joins_due: u32,
     /// Units left out since this was last asked.
     skipped: u64,
-    /// Where the stream is to be had in segments.
-    segmenter: Option<Box<Segmenter>>,
+    /// Where the stream is to be had in segments: one or two of different kinds.
+    segmenters: Vec<Segmenter>,
     /// The segments are packed in another container from now on, which has to be opened.
     fell_back: bool,
 }
@@ -90,24 +90,24 @@ impl Packed {
             windows: Default::default(),
             joins_due: 0,
             skipped: 0,
-            segmenter: None,
+            segmenters: Vec::new(),
             fell_back: false,
         }
     }
 
     /// The stream is to be had in segments.
-    pub fn set_segmenter(&mut self, segmenter: Segmenter) {
-        self.segmenter = Some(Box::new(segmenter));
+    pub fn add_segmenter(&mut self, segmenter: Segmenter) {
+        self.segmenters.push(segmenter);
     }
 
-    /// Makes the segments, if there are any.
-    pub fn segmenter(&mut self) -> Option<&mut Segmenter> {
-        self.segmenter.as_deref_mut()
+    /// Make the segments, if there are any.
+    pub fn segmenters(&mut self) -> &mut [Segmenter] {
+        &mut self.segmenters
     }
 
-    /// True for the container that segments are packed in: it is open whoever plays.
+    /// True for a container that segments are packed in: it is open whoever plays.
     pub fn segments(&self, container: Container) -> bool {
-        self.segmenter.as_ref().is_some_and(|segmenter| segmenter.container() == container)
+        self.segmenters.iter().any(|segmenter| segmenter.container() == container)
     }
 
     /// True once when a container is to be opened for segments.
@@ -117,13 +117,19 @@ impl Packed {
 
     /// What segments have ends here; what follows is not its continuation.
     pub fn interrupt_segments(&mut self, writers: &mut Writers, tracks_changed: bool) {
-        let Some(segmenter) = &mut self.segmenter else { return };
-        let container = segmenter.container();
-        let writer = writers[plain(container).index()].as_mut();
-        let muxer = self.muxers[container.index()].as_deref();
-        match tracks_changed {
-            true => segmenter.tracks_changed(writer, muxer),
-            false => segmenter.interrupt(writer, muxer),
+        for segmenter in &mut self.segmenters {
+            let container = segmenter.container();
+            let writer = writers[plain(container).index()].as_ref();
+            let muxer = self.muxers[container.index()].as_deref();
+            match tracks_changed {
+                true => segmenter.tracks_changed(writer, muxer),
+                false => segmenter.interrupt(writer, muxer),
+            }
+        }
+        for container in [Container::Ts, Container::Fmp4] {
+            if let Some(writer) = &mut writers[plain(container).index()] {
+                forget(&self.segmenters, container, writer);
+            }
         }
     }
 
@@ -167,10 +173,10 @@ impl Packed {
             let Some(unfit) = muxer.as_ref().and_then(|muxer| muxer.refuses()) else { continue };
             *muxer = None;
             self.refused[container.index()] = Some(unfit);
-            if let Some(segmenter) = &mut self.segmenter
-                && segmenter.container() == container
-            {
-                self.fell_back |= segmenter.fall_back();
+            for segmenter in &mut self.segmenters {
+                if segmenter.container() == container {
+                    self.fell_back |= segmenter.fall_back();
+                }
             }
             let mut asked = false;
             for format in container.formats() {
@@ -205,18 +211,20 @@ impl Packed {
         }
         for container in Container::OVER_HTTP {
             let Some(muxer) = self.muxers[container.index()].as_deref_mut() else { continue };
-            let mut segmenter =
-                self.segmenter.as_deref_mut().filter(|s| s.container() == container);
             let keyframe = kind == Kind::Video && flags.has(Flags::KEYFRAME);
             let frame = Frame { time_ms: time, video: kind == Kind::Video, keyframe, wall_ms };
             let is_frame = !flags.has(Flags::SEQUENCE_HEADER);
-            let cut = match &segmenter {
-                Some(segmenter) if is_frame => segmenter.before(&frame),
-                _ => Cut::Nothing,
-            };
+            let is_cut = |segmenter: &Segmenter| is_frame && segmenter.container() == container;
+            let mut cuts = [Cut::Nothing; SEGMENTERS_MAX];
             // What begins a segment has to begin with tables, the first one, too.
-            let may_begin = segmenter.as_ref().is_some_and(|s| is_frame && !s.is_open());
-            if cut == Cut::Segment || may_begin {
+            let mut may_begin = false;
+            for (cut, segmenter) in cuts.iter_mut().zip(&self.segmenters) {
+                if is_cut(segmenter) {
+                    *cut = segmenter.before(&frame);
+                    may_begin |= !segmenter.is_open();
+                }
+            }
+            if may_begin || cuts.contains(&Cut::Segment) {
                 muxer.start_here();
             }
             let flags = match muxer.message(kind, time, payload, wall_ms) {
@@ -228,24 +236,34 @@ impl Packed {
                 Muxed::Bytes(flags) => flags,
             };
             // Another description in the middle: what follows needs a segment of its own.
-            let is_open = segmenter.as_ref().is_some_and(|segmenter| segmenter.is_open());
-            let cut = if is_open && muxer.init_len() > 0 { Cut::Segment } else { cut };
+            for (cut, segmenter) in cuts.iter_mut().zip(&self.segmenters) {
+                if segmenter.is_open() && muxer.init_len() > 0 {
+                    *cut = Cut::Segment;
+                }
+            }
             if flags.has(Flags::KEYFRAME) {
                 self.joins_due |= 1 << container.index();
             }
             for &format in container.formats() {
                 let Some(writer) = writers[format.index()].as_mut() else { continue };
                 let Some(framing) = wrap::framing(format) else { continue };
-                if let Some(segmenter) =
-                    segmenter.as_deref_mut().filter(|_| is_frame && format == plain(container))
-                {
+                if format == plain(container) && self.segmenters.iter().any(is_cut) {
                     writer.record();
-                    segmenter.cut(cut, time, writer);
+                    let all = || cuts.iter().copied();
+                    for (segmenter, cut) in self.segmenters.iter_mut().zip(all()) {
+                        if is_cut(segmenter) {
+                            segmenter.cut(cut, &frame, writer);
+                        }
+                    }
                     let before = writer.position();
                     let done = wrap::append(writer, framing, flags, time, muxer.bytes());
-                    if done.is_ok() {
-                        segmenter.took(cut, &frame, before, muxer.init_len(), (writer, muxer));
+                    for (segmenter, cut) in self.segmenters.iter_mut().zip(all()) {
+                        if done.is_ok() && is_cut(segmenter) {
+                            let init_len = muxer.init_len();
+                            segmenter.took(cut, &frame, before, init_len, (writer, muxer));
+                        }
                     }
+                    forget(&self.segmenters, container, writer);
                     result = result.and(done);
                     continue;
                 }
@@ -279,6 +297,15 @@ impl Packed {
     pub fn take_skipped(&mut self) -> u64 {
         std::mem::take(&mut self.skipped)
     }
+}
+
+/// Most segmenters of a stream: one for HLS, one for DASH.
+const SEGMENTERS_MAX: usize = 2;
+
+/// Lets go of the blocks of a container that no open segment has.
+fn forget(segmenters: &[Segmenter], container: Container, writer: &mut FeedWriter) {
+    let of_it = segmenters.iter().filter(|segmenter| segmenter.container() == container);
+    writer.forget_before(of_it.map(Segmenter::needs_from).min().unwrap_or(u64::MAX));
 }
 
 /// The format of a container with nothing around it: what segments are ranges of.

@@ -11,10 +11,14 @@ use uring::Arena;
 
 use super::cipher::{self, KeyOptions};
 use super::mux::Muxer;
-use crate::hub::segments::{Init, Key, OpenSegment, Part, Piece, Segment, bytes_of, pieces};
+use super::tracks::Tracks;
+use crate::hub::segments::{
+    DashTerms, Init, Key, OpenSegment, Part, Piece, Segment, bytes_of, pieces,
+};
 use crate::hub::{Container, FeedWriter, Position, SegmentList, SegmentMemory, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
+use crate::media::unit::TICKS_PER_MS;
 use crate::proto::hls::{Cut, Cutter, Frame, Rules, Template, Values};
 use crate::proto::http::url;
 
@@ -39,6 +43,21 @@ pub struct SegmentOptions {
     pub keys: Option<KeyOptions>,
     /// Numbers go on when the stream is published again after its end.
     pub recover: bool,
+    /// They are for players of HLS.
+    pub hls: bool,
+    /// They are for players of DASH.
+    pub dash: Option<DashOptions>,
+}
+
+/// How segments are to be had by DASH.
+#[derive(Clone, Debug)]
+pub struct DashOptions {
+    /// How much a manifest has, ms.
+    pub window_ms: i64,
+    /// When players look for a new one, ms.
+    pub update_ms: i64,
+    /// Name of the manifest.
+    pub name: Template,
 }
 
 impl SegmentOptions {
@@ -77,6 +96,10 @@ pub struct Segmenter {
     closed: Vec<Arc<Segment>>,
     /// Fewer segments are kept than asked for, for want of memory.
     short: bool,
+    /// The same for each track, where that is asked for.
+    tracks: Option<Tracks>,
+    /// When the newest frame came, ms since 1970.
+    wall_ms: i64,
 }
 
 /// The segment that is being written.
@@ -121,9 +144,12 @@ impl Segmenter {
             discontinuities: 0,
             closed: Vec::new(),
             short: false,
+            tracks: None,
+            wall_ms: 0,
         };
-        let list = segmenter.shared.list();
+        let mut list = segmenter.shared.list();
         if segmenter.options.recover && list.has_begun() {
+            segmenter.wall_ms = list.wall_ms;
             segmenter.next = list.next_number();
             segmenter.broken = true;
             segmenter.segments = list.segments.clone();
@@ -133,7 +159,14 @@ impl Segmenter {
             segmenter.cutter.keep_targets(list.target_s, list.part_target_ms);
         } else {
             segmenter.shared.publish(SegmentList::empty(container));
+            list = segmenter.shared.list();
         }
+        let terms = segmenter.options.dash.as_ref().map(|dash| {
+            let name = dash.name.fill(&segmenter.values(0, 0, 0));
+            let folder = name.strip_suffix(MANIFEST_SUFFIX).unwrap_or(&name).to_owned();
+            DashTerms { window_ms: dash.window_ms, update_ms: dash.update_ms, folder }
+        });
+        segmenter.tracks = terms.map(|terms| Tracks::new(terms, &list));
         segmenter.shared.keep();
         segmenter
     }
@@ -141,6 +174,21 @@ impl Segmenter {
     /// What segments are packed in.
     pub fn container(&self) -> Container {
         self.container
+    }
+
+    /// They are for players of HLS.
+    pub fn is_for_hls(&self) -> bool {
+        self.options.hls
+    }
+
+    /// They are for players of DASH.
+    pub fn is_for_dash(&self) -> bool {
+        self.tracks.is_some()
+    }
+
+    /// The oldest block of the feed that is needed still.
+    pub fn needs_from(&self) -> u64 {
+        self.open.as_ref().map_or(u64::MAX, |open| open.start.block)
     }
 
     /// The stream cannot be had in MPEG-TS: goes on with MP4. False if that is what it does.
@@ -162,19 +210,19 @@ impl Segmenter {
     }
 
     /// The tracks are others from here on.
-    pub fn tracks_changed(&mut self, writer: Option<&mut FeedWriter>, muxer: Option<&Muxer>) {
+    pub fn tracks_changed(&mut self, writer: Option<&FeedWriter>, muxer: Option<&Muxer>) {
         self.interrupt(writer, muxer);
         self.cutter.forget_tracks();
     }
 
     /// The publisher leaves, or another comes: what there is ends here, and what follows is not its
     /// continuation.
-    pub fn interrupt(&mut self, writer: Option<&mut FeedWriter>, muxer: Option<&Muxer>) {
+    pub fn interrupt(&mut self, writer: Option<&FeedWriter>, muxer: Option<&Muxer>) {
         if let (Some(writer), Some(muxer)) = (writer, muxer)
             && self.open.is_some()
         {
             let end_ms = self.cutter.end_ms();
-            self.end_segment(writer, end_ms);
+            self.end_segment(writer, end_ms, None);
             self.publish(Some(muxer));
         }
         self.broken |= self.next > 0;
@@ -191,11 +239,14 @@ impl Segmenter {
     }
 
     /// A frame is about to be appended to the feed by this writer: ends what ends before it.
-    pub fn cut(&mut self, cut: Cut, time_ms: i64, writer: &mut FeedWriter) {
+    pub fn cut(&mut self, cut: Cut, frame: &Frame, writer: &FeedWriter) {
         match cut {
             Cut::Nothing => {}
-            Cut::Part => self.end_part(writer, time_ms),
-            Cut::Segment => self.end_segment(writer, time_ms),
+            Cut::Part => self.end_part(writer, frame.time_ms),
+            Cut::Segment => {
+                let next_dts = frame.video.then_some(frame.time_ms * TICKS_PER_MS);
+                self.end_segment(writer, frame.time_ms, next_dts);
+            }
         }
     }
 
@@ -206,16 +257,17 @@ impl Segmenter {
         frame: &Frame,
         before: Position,
         init_len: usize,
-        (writer, muxer): (&mut FeedWriter, &mut Muxer),
+        (writer, muxer): (&FeedWriter, &mut Muxer),
     ) {
+        self.wall_ms = self.wall_ms.max(frame.wall_ms);
         // Without pictures any frame is a place to start; with them, the first has to be one.
         let starts = frame.keyframe || !muxer.has_video();
         if self.open.is_none() && !(self.ready && (starts || cut == Cut::Segment)) {
-            writer.forget_before(u64::MAX);
             return;
         }
         let independent = starts;
         let begins = self.open.is_none();
+        let mut from = before;
         if begins {
             self.note_init(muxer);
             let end = writer.position();
@@ -227,18 +279,25 @@ impl Segmenter {
                 }
                 len => Position { block: before.block + 1, offset: len as u32 },
             };
-            writer.forget_before(start.block);
+            from = start;
+            let discontinuity = std::mem::take(&mut self.broken);
+            if let Some(tracks) = &mut self.tracks {
+                tracks.begin(discontinuity, frame.wall_ms, muxer);
+            }
             self.open = Some(Open {
                 start,
                 part_start: start,
                 wall_ms: frame.wall_ms,
-                discontinuity: std::mem::take(&mut self.broken),
+                discontinuity,
                 independent,
                 part_independent: independent,
                 parts: Vec::new(),
             });
         } else if let Some(open) = &mut self.open {
             open.part_independent |= cut == Cut::Part && independent;
+        }
+        if let (Some(tracks), Some(shown)) = (&mut self.tracks, muxer.shown()) {
+            tracks.note(shown, from, writer.position());
         }
         self.cutter.take(frame);
         // Players who get parts want to know at once which one comes next.
@@ -299,7 +358,7 @@ impl Segmenter {
         }
     }
 
-    fn end_segment(&mut self, writer: &mut FeedWriter, time_ms: i64) {
+    fn end_segment(&mut self, writer: &FeedWriter, time_ms: i64, next_dts: Option<i64>) {
         if self.options.rules.part_ms > 0 {
             self.end_part(writer, time_ms);
         }
@@ -307,7 +366,6 @@ impl Segmenter {
         let end = writer.position();
         let pieces = writer.recorded().map(|blocks| pieces(blocks, open.start, end));
         let mut pieces = pieces.unwrap_or_default();
-        writer.forget_before(end.block);
         let start_ms = self.cutter.start_ms().unwrap_or(time_ms);
         // SRS: what is shorter than this is no segment. It would settle the target, too.
         if time_ms - start_ms < limits::SEGMENT_MS_MIN || bytes_of(&pieces) == 0 {
@@ -315,6 +373,9 @@ impl Segmenter {
             if open.parts.len() <= 1 || self.cutter.target_s().is_none() {
                 self.cutter.drop_segment();
                 self.broken |= open.discontinuity;
+                if let Some(tracks) = &mut self.tracks {
+                    tracks.drop_open();
+                }
                 return;
             }
         }
@@ -346,6 +407,9 @@ impl Segmenter {
         segment.init.clone_from(&self.init);
         segment.key = self.key.as_ref().map(|(key, _)| key.clone());
         segment.parts = open.parts;
+        if let (Some(tracks), Some(blocks)) = (&mut self.tracks, writer.recorded()) {
+            (segment.tracks, segment.period) = tracks.end(blocks, next_dts);
+        }
         let segment = Arc::new(segment);
         segment.count_in(&self.memory);
         self.segments.push_back(segment.clone());
@@ -394,7 +458,12 @@ impl Segmenter {
             }
             // RFC 8216 6.2.2: what has left the playlist can be had for as long as it was in it.
             let end_ms = self.segments.back().map_or(0, |last| last.start_ms + last.duration_ms);
-            let keep_ms = if self.memory.is_over() { 0 } else { total_ms + window_ms };
+            let dash_ms = self.options.dash.as_ref().map_or(0, |dash| dash.window_ms);
+            let keep_ms = match self.memory.is_over() {
+                true => 0,
+                // ISO 23009-1 5.3.9.5.3: what a manifest had can be had for that long once more.
+                false => (total_ms + window_ms).max(dash_ms),
+            };
             while self.unlisted > 0
                 && self.segments.front().is_some_and(|first| {
                     let age_ms = end_ms - first.start_ms;
@@ -440,7 +509,10 @@ impl Segmenter {
             discontinuities: self.discontinuities,
             open,
             content,
+            dash: self.tracks.as_ref().map(Tracks::terms),
+            wall_ms: self.wall_ms,
             texts: Default::default(),
+            manifests: Default::default(),
         });
     }
 
@@ -485,6 +557,9 @@ impl Segmenter {
 
 /// Segments that may wait to be asked for; more are not reported.
 const CLOSED_MAX: usize = 64;
+
+/// How the names of manifests end.
+pub const MANIFEST_SUFFIX: &str = ".mpd";
 
 /// A name with a number before its extension: `s-7.ts` and 3 make `s-7.3.ts`.
 fn numbered(name: &str, mark: &str, number: u64) -> String {
@@ -550,6 +625,8 @@ mod tests {
             prefix: String::new(),
             keys: None,
             recover: true,
+            hls: true,
+            dash: None,
         }
     }
 
@@ -579,7 +656,7 @@ mod tests {
             let mut live = Live::new(live_options, arena.clone());
             let shared = stream.segments().unwrap();
             let memory = (registry.segments.clone(), arena.clone());
-            live.set_segmenter(Segmenter::new(
+            live.add_segmenter(Segmenter::new(
                 options.clone(),
                 stream.name.clone(),
                 shared,
@@ -791,6 +868,83 @@ mod tests {
         }
     }
 
+    /// The tracks that the fragments of some bytes are of.
+    fn fragments(bytes: &[u8]) -> Vec<u8> {
+        let (mut at, mut out) = (0, Vec::new());
+        while at < bytes.len() {
+            let size = u32::from_be_bytes(*bytes[at..].first_chunk().unwrap()) as usize;
+            match &bytes[at + 4..at + 8] {
+                // moof(mfhd traf(tfhd: its head, flags, the track)).
+                b"moof" => out.push(bytes[at + 8 + 16 + 8 + 15]),
+                b"mdat" | b"prft" => {}
+                other => panic!("{other:?} at {at}"),
+            }
+            at += size;
+        }
+        assert_eq!(at, bytes.len());
+        out
+    }
+
+    /// Ten minutes with a publisher that comes back, and tracks that change: what segments have of
+    /// each track is that and nothing else, and manifests keep the rules.
+    #[test]
+    fn tracks_are_segments_of_their_own() {
+        for (part_ms, gops) in [(0, &[50][..]), (200, &[50, 13, 77, 250, 30])] {
+            let name = Template::parse("[app]/[stream].mpd").unwrap();
+            let dash = Some(DashOptions { window_ms: 12_000, update_ms: 5_000, name });
+            let mut rig = Rig::new(SegmentOptions { dash, ..options(part_ms, true) });
+            rig.headers();
+            let mut checker = crate::proto::dash::check::Checker::default();
+            let mut frames = 0;
+            for turn in 0..15_000u32 {
+                if turn == 7_000 {
+                    rig.live.end_segments();
+                    rig.live.park(1_000_000_000);
+                    rig.live.resume(1_040_000_000);
+                    rig.headers();
+                    frames = 0;
+                } else if turn == 9_000 {
+                    rig.live.write(Kind::Audio, rig.now, &[0xaf, 0, 0x11, 0x90]).unwrap();
+                }
+                rig.frame(frames, gops[(turn / 500) as usize % gops.len()]);
+                frames += 1;
+                let list = rig.list();
+                if turn % 10 != 0 || !list.has_begun() {
+                    continue;
+                }
+                let text = super::super::manifest::text(&list, true, "s.mpd", "?w");
+                let text = String::from_utf8(text).unwrap();
+                let wall_ms = 1_800_000_000_000 + i64::from(rig.now);
+                let read = checker.load(wall_ms, &text);
+                let read = read.unwrap_or_else(|why| panic!("{why} in\n{text}"));
+                assert!(read.periods.len() <= 3 && read.update.unwrap() <= 5.0);
+                let Some(newest) = read.newest("video") else { continue };
+                let uri = &newest.segments.last().unwrap().uri;
+                assert_eq!(
+                    *uri,
+                    format!("s/video-{}.m4s?w", newest.segments.last().unwrap().number)
+                );
+            }
+            let periods: std::collections::BTreeSet<&str> =
+                checker.segments().keys().map(|(period, ..)| period.as_str()).collect();
+            assert_eq!(periods.len(), 3);
+            let list = rig.list();
+            assert!(list.track_init("live/s/video-init.mp4").is_some());
+            for segment in &list.segments {
+                let mut both = 0;
+                for (track, own) in segment.tracks.iter().enumerate() {
+                    let own = own.as_ref().unwrap();
+                    let (there, found) = list.track(track, own.number).unwrap();
+                    assert_eq!((there.number, found.bytes), (segment.number, own.bytes));
+                    let tracks = fragments(&bytes(&own.pieces));
+                    assert!(tracks.iter().all(|id| usize::from(*id) == track + 1), "{tracks:?}");
+                    both += own.bytes;
+                }
+                assert_eq!(both, segment.bytes);
+            }
+        }
+    }
+
     #[test]
     fn memory_has_a_limit() {
         let mut rig = Rig::new(options(0, false));
@@ -800,7 +954,7 @@ mod tests {
         let list = rig.list();
         // Three target durations are kept in any case.
         assert_eq!((list.listed().count(), list.unlisted), (3, 0));
-        assert!(rig.live.segmenter().unwrap().take_short());
+        assert!(rig.live.segmenters()[0].take_short());
         rig.registry.segments.set_limit(u64::MAX);
         (1_000..1_600).for_each(|index| rig.frame(index, 25));
         assert_eq!(rig.list().listed().count(), 5);

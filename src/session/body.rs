@@ -50,11 +50,20 @@ impl Body {
         Body { ranges, stream, viewer }
     }
 
-    /// What is to be sent next, at most `limit` bytes.
-    pub fn front(&self, limit: u32) -> Option<Range> {
-        let mut range = self.ranges.front()?.clone();
-        range.end = range.end.min(range.start.saturating_add(limit));
-        Some(range)
+    /// What is to be sent next in one send: at most `pieces` ranges and `limit` bytes.
+    pub fn fronts(&self, pieces: usize, limit: u32) -> Vec<Range> {
+        let mut out = Vec::with_capacity(pieces.min(self.ranges.len()));
+        let mut left = limit;
+        for range in self.ranges.iter().take(pieces) {
+            let mut range = range.clone();
+            range.end = range.end.min(range.start.saturating_add(left));
+            left -= range.end - range.start;
+            out.push(range);
+            if left == 0 {
+                break;
+            }
+        }
+        out
     }
 
     /// So many bytes were sent.
@@ -97,9 +106,15 @@ mod tests {
         for (range, expected) in [((0, 9), "abcdefghi"), ((2, 5), "cdefg"), ((3, 3), "def")] {
             let mut body = Body::new(&pieces, range, stream.clone(), None);
             let mut got = Vec::new();
-            while let Some(range) = body.front(2) {
-                got.extend_from_slice(range.block.bytes(range.start, range.end));
-                body.sent(range.end - range.start);
+            while !body.is_empty() {
+                let ranges = body.fronts(2, 5);
+                assert!((1..=2).contains(&ranges.len()));
+                for range in &ranges {
+                    got.extend_from_slice(range.block.bytes(range.start, range.end));
+                }
+                let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+                assert!((1..=5).contains(&bytes));
+                body.sent(bytes);
             }
             assert!(body.is_empty());
             assert_eq!(String::from_utf8(got).unwrap(), expected);

@@ -1,5 +1,6 @@
 //! HTTP sessions on the data plane: live streams over HTTP and WebSockets, the index page.
 
+mod dash;
 mod hls;
 
 use std::net::IpAddr;
@@ -230,6 +231,10 @@ impl HttpSession {
         if !matches!(request.method, Method::Get | Method::Head) {
             let head = with_cors(ResponseHead::new(405), &request, cors).header("Allow", METHODS);
             return self.reply(out, env, &request, head, Some(b"405 method not allowed\n"));
+        }
+        // Before HLS, whose names may be those of a stream `video` in an app with a stream's name.
+        if let Some(found) = dash::find(env, &request) {
+            return self.dash(out, env, request, found);
         }
         if let Some(found) = hls::find(env, &request) {
             return self.segments(out, env, request, found);

@@ -18,8 +18,9 @@ use crate::proto::hls::{Rules, Template};
 use crate::remux::cipher::KeyOptions;
 use crate::remux::segmenter::Segmenter;
 use crate::remux::{
-    Client, HttpOptions, Live, LiveOptions, Noted, Outcome, SegmentOptions, Stream,
+    Client, DashOptions, HttpOptions, Live, LiveOptions, Noted, Outcome, SegmentOptions, Stream,
 };
+use crate::session::admission::SegmentFile;
 
 use super::{Closing, Env, Publish, Wish};
 
@@ -83,10 +84,10 @@ impl Publisher {
                 live
             }
         };
-        if let Some(segments) = stream.segments() {
+        for segments in [stream.segments(), stream.dash()].into_iter().flatten() {
             segments.keep();
         }
-        if vhost.http_remux.enabled || live.segmenter().is_some() {
+        if vhost.http_remux.enabled || !live.segmenters().is_empty() {
             live.want_kept(&stream);
         }
         // Open from the first message on, so that the recorder has all of them.
@@ -195,23 +196,30 @@ impl Publisher {
             self.live.want_kept(&self.stream);
             self.live.open_wanted(&self.stream);
         }
-        let Some(segmenter) = self.live.segmenter() else { return };
-        if segmenter.take_short() {
-            env.counters.count(Reason::SegmentMemory);
-        }
-        let closed = segmenter.take_closed();
-        if closed.is_empty() {
-            return;
-        }
         let vhost = env.config.vhost(self.stream.name.vhost());
-        if !vhost.hls.hls_path.as_os_str().is_empty() {
-            for segment in &closed {
-                // What waits for a slow disk holds memory that live players need.
-                let room = !env.streams.segments.is_over();
-                let desk = &env.admission.desk;
-                if !room || !desk.write_segment(self.stream.clone(), segment.clone()) {
-                    env.counters.count(Reason::SegmentNotWritten);
+        let written = [
+            (SegmentFile::Hls, !vhost.hls.hls_path.as_os_str().is_empty()),
+            (SegmentFile::Dash, !vhost.dash.dash_path.as_os_str().is_empty()),
+        ];
+        let mut told = Vec::new();
+        for segmenter in self.live.segmenters() {
+            if segmenter.take_short() {
+                env.counters.count(Reason::SegmentMemory);
+            }
+            let closed = segmenter.take_closed();
+            let wanted = [segmenter.is_for_hls(), segmenter.is_for_dash()];
+            for ((kind, on_disk), wanted) in written.into_iter().zip(wanted) {
+                for segment in closed.iter().filter(|_| on_disk && wanted) {
+                    // What waits for a slow disk holds memory that live players need.
+                    let room = !env.streams.segments.is_over();
+                    let file = (kind, self.stream.clone(), segment.clone());
+                    if !room || !env.admission.desk.write_segment(file) {
+                        env.counters.count(Reason::SegmentNotWritten);
+                    }
                 }
+            }
+            if segmenter.is_for_hls() {
+                told = closed;
             }
         }
         let hooks = &vhost.http_hooks;
@@ -219,7 +227,7 @@ impl Publisher {
         if hooks.on_hls.is_empty() && hooks.on_hls_notify.is_empty() {
             return;
         }
-        for segment in closed {
+        for segment in told {
             if !env.admission.desk.tell_of_segment(client.clone(), segment) {
                 env.counters.count(Reason::SegmentNotTold);
             }
@@ -288,13 +296,19 @@ impl Publisher {
         publisher.report_segments(env);
         let Publisher { stream, mut live, .. } = publisher;
         let vhost = env.config.vhost(stream.name.vhost());
-        if let Some(segments) = stream.segments() {
-            let dispose = match vhost.hls.hls_dispose {
-                zero if zero.is_zero() => Duration::from_secs(limits::HLS_DISPOSE_SECONDS_MAX),
-                dispose => dispose,
-            };
-            let after = vhost.publish.hold + dispose;
-            segments.dispose_at(env.now.saturating_add(after.as_nanos() as u64));
+        // Where both have the same segments, the one that keeps them longer is asked last.
+        let mut ends =
+            [(stream.segments(), vhost.hls.hls_dispose), (stream.dash(), vhost.dash.dash_dispose)]
+                .map(|(segments, dispose)| match dispose.is_zero() {
+                    true => (segments, Duration::from_secs(limits::HLS_DISPOSE_SECONDS_MAX)),
+                    false => (segments, dispose),
+                });
+        ends.sort_by_key(|(_, dispose)| *dispose);
+        for (segments, dispose) in ends {
+            if let Some(segments) = segments {
+                let after = vhost.publish.hold + dispose;
+                segments.dispose_at(env.now.saturating_add(after.as_nanos() as u64));
+            }
         }
         if vhost.publish.hold.is_zero() {
             live.detach(&stream);
@@ -309,19 +323,74 @@ impl Publisher {
     }
 }
 
-/// Lets a stream that begins be cut into segments, if its vhost serves HLS.
+/// Lets a stream that begins be cut into segments, if its vhost serves HLS or DASH.
 fn cut_segments(env: &Env<'_>, stream: &Arc<Stream>, live: &mut Live, vhost: &Vhost) {
-    let Some(options) = segment_options(vhost).filter(|_| vhost.hls.enabled) else {
-        return stream.set_segments(None);
+    let hls = segment_options(vhost).filter(|_| vhost.hls.enabled);
+    let dash = dash_options(vhost).filter(|_| vhost.dash.enabled);
+    let shares = hls.is_some() && shares_segments(vhost);
+    let opened = |known: Option<Arc<Segments>>, options: &SegmentOptions| {
+        known.unwrap_or_else(|| Arc::new(Segments::new(options.container())))
     };
-    let shared = stream.segments().unwrap_or_else(|| {
-        let shared = Arc::new(Segments::new(options.container()));
-        stream.set_segments(Some(shared.clone()));
+    let mut add = |options: SegmentOptions, shared: Arc<Segments>| {
+        let memory = (env.streams.segments.clone(), env.arena.clone());
+        live.add_segmenter(Segmenter::new(options, stream.name.clone(), shared, memory));
+    };
+    let of_hls = hls.map(|mut hls| {
+        if shares {
+            hls.dash = dash.as_ref().and_then(|dash| dash.dash.clone());
+        }
+        let shared = opened(stream.segments(), &hls);
+        add(hls, shared.clone());
         shared
     });
-    let memory = (env.streams.segments.clone(), env.arena.clone());
-    live.set_segmenter(Segmenter::new(options, stream.name.clone(), shared, memory));
+    let of_dash = dash.map(|dash| match of_hls.clone().filter(|_| shares) {
+        Some(shared) => shared,
+        None => {
+            // What was shared until a reload goes on as the segments of HLS.
+            let same =
+                |one: &Arc<Segments>| of_hls.as_ref().is_some_and(|other| Arc::ptr_eq(one, other));
+            let shared = opened(stream.dash().filter(|known| !same(known)), &dash);
+            add(dash, shared.clone());
+            shared
+        }
+    });
+    stream.set_segments(of_hls);
+    stream.set_dash(of_dash);
 }
+
+/// True when one cut serves HLS and DASH: fragmented MP4 of equal length.
+fn shares_segments(vhost: &Vhost) -> bool {
+    let (hls, dash) = (&vhost.hls, &vhost.dash);
+    dash.enabled && hls.hls_use_fmp4 && !hls.hls_keys && hls.hls_fragment == dash.dash_fragment
+}
+
+/// What segments of a vhost are like that are for DASH alone.
+fn dash_options(vhost: &Vhost) -> Option<SegmentOptions> {
+    let dash = &vhost.dash;
+    let ms = |time: Duration| time.as_millis() as i64;
+    let fragment_ms = ms(dash.dash_fragment);
+    let most = fragment_ms.saturating_mul(dash.dash_window_size.into());
+    let window_ms = ms(dash.dash_timeshift).min(if most > 0 { most } else { i64::MAX });
+    let name = Template::parse(&dash.dash_mpd_file).ok()?;
+    let mut options = segment_options(vhost)?;
+    options.rules = Rules {
+        fragment_ms,
+        td_ratio: 1.0,
+        aof_ratio: AOF_RATIO,
+        wait_keyframe: true,
+        floor: false,
+        part_ms: 0,
+    };
+    (options.fmp4, options.keys, options.hls) = (true, None, false);
+    options.window_ms = window_ms;
+    options.recover = true;
+    let update_ms = ms(dash.dash_update_period);
+    options.dash = Some(DashOptions { window_ms, update_ms, name });
+    Some(options)
+}
+
+/// Audio ends a segment of DASH after this many fragments, if no keyframe comes (SRS's of HLS).
+const AOF_RATIO: f64 = 2.1;
 
 /// What segments of a vhost are like; `None` if the configuration was not checked.
 fn segment_options(vhost: &Vhost) -> Option<SegmentOptions> {
@@ -352,6 +421,8 @@ fn segment_options(vhost: &Vhost) -> Option<SegmentOptions> {
             false => None,
         },
         recover: hls.hls_recover,
+        hls: true,
+        dash: None,
     })
 }
 

@@ -1,5 +1,5 @@
 //! Viewers: players without a connection of their own, who come again and again with the id that
-//! their playlist gave them (`hls_ctx`).
+//! their playlist or manifest gave them (`hls_ctx`, `dash_ctx`).
 //!
 //! A viewer's requests may come over any connection to any shard, so the table is shared; it is
 //! looked at once per request. A viewer that does not come any more has left.
@@ -9,7 +9,7 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::SessionId;
@@ -27,6 +27,8 @@ pub struct Viewer {
     seen: AtomicU64,
     /// It has left when it does not come for this long, ns.
     timeout: u64,
+    /// It has come back with its id for a manifest.
+    returned: AtomicBool,
     stay: Mutex<Option<Box<Stay>>>,
 }
 
@@ -34,6 +36,16 @@ impl Viewer {
     /// It has come.
     pub fn touch(&self, now: u64) {
         self.seen.fetch_max(now, Relaxed);
+    }
+
+    /// It has come back with the id that a manifest gave it.
+    pub fn note_return(&self) {
+        self.returned.store(true, Relaxed);
+    }
+
+    /// True when it has.
+    pub fn has_returned(&self) -> bool {
+        self.returned.load(Relaxed)
     }
 }
 
@@ -44,6 +56,8 @@ pub struct NewViewer {
     pub id: SessionId,
     /// Its address.
     pub peer: SocketAddr,
+    /// By which protocol.
+    pub kind: ClientKind,
     /// What it plays.
     pub stream: Arc<Stream>,
     /// What it said of itself.
@@ -77,6 +91,8 @@ pub struct Viewers {
     kicked: Mutex<HashMap<SessionId, u64>>,
     /// The table that is looked through next.
     next: AtomicUsize,
+    /// What ids that follow from something are made with.
+    keys: RandomState,
 }
 
 /// Tables, so that shards seldom wait for each other, and few viewers are looked at in one tick.
@@ -89,6 +105,7 @@ impl Default for Viewers {
             count: AtomicUsize::new(0),
             kicked: Mutex::default(),
             next: AtomicUsize::new(0),
+            keys: RandomState::new(),
         }
     }
 }
@@ -103,6 +120,12 @@ impl Viewers {
     pub fn new_id(&self) -> SessionId {
         // The standard library's keys are random; ids are as hard to tell as they are.
         let bits = RandomState::new().build_hasher().finish();
+        SessionId::from_bits(bits ^ bits >> 40)
+    }
+
+    /// The id that follows from this, which nobody else guesses.
+    pub fn id_of(&self, what: impl std::hash::Hash) -> SessionId {
+        let bits = self.keys.hash_one(what);
         SessionId::from_bits(bits ^ bits >> 40)
     }
 
@@ -129,7 +152,7 @@ impl Viewers {
         new: NewViewer,
         (now, wall_ms): (u64, i64),
     ) -> Result<Arc<Viewer>, Option<Box<Stay>>> {
-        let NewViewer { id, peer, stream, urls, stay, timeout_ms } = new;
+        let NewViewer { id, peer, kind, stream, urls, stay, timeout_ms } = new;
         let mut table = lock(self.table(id));
         // Two requests with the same id that had been forgotten.
         if let Some(there) = table.get(&id) {
@@ -146,7 +169,7 @@ impl Viewers {
         let new = NewClient {
             id,
             peer,
-            kind: ClientKind::HlsPlay,
+            kind,
             stream,
             urls,
             opened_ms: wall_ms,
@@ -155,7 +178,8 @@ impl Viewers {
         };
         let client = clients.join_viewer(new, wall_ms);
         let timeout = timeout_ms * 1_000_000;
-        let viewer = Viewer { client, seen: AtomicU64::new(now), timeout, stay: Mutex::new(stay) };
+        let (seen, returned) = (AtomicU64::new(now), AtomicBool::new(false));
+        let viewer = Viewer { client, seen, timeout, returned, stay: Mutex::new(stay) };
         let viewer = Arc::new(viewer);
         table.insert(id, viewer.clone());
         Ok(viewer)
@@ -249,6 +273,7 @@ mod tests {
             let new = NewViewer {
                 id,
                 peer: "127.0.0.1:5".parse().unwrap(),
+                kind: ClientKind::HlsPlay,
                 stream: stream.clone(),
                 urls: Urls::default(),
                 stay: None,

@@ -617,25 +617,30 @@ impl<D: Driver> Shard<D> {
             return;
         }
         let reply = session.take_reply();
-        let range = session.body.as_ref().and_then(|body| body.front(limits::SEND_BYTES_MAX));
-        session.sending |= range.is_some();
+        // A head and the beginning of its body are one send, and so are many small ranges.
+        let room = uring::Gather::PIECES_MAX - usize::from(reply.is_some());
+        let body = session.body.as_ref();
+        let mut ranges = body.map_or(Vec::new(), |body| body.fronts(room, limits::SEND_BYTES_MAX));
+        session.sending |= !ranges.is_empty();
         let (local, peer) = (session.local, session.peer.ip());
-        let (payload, mode) = match (reply, range) {
-            // A head and the beginning of its body are one send.
-            (Some(reply), Some(range)) => {
-                let mut gather = self.driver.take_gather();
-                gather.head.extend_from_slice(&reply);
-                gather.pieces.push(uring::Piece::Head(0..reply.len() as u32));
-                gather.pieces.push(uring::Piece::Block(range));
-                (Some(uring::Payload::Gather(gather)), uring::SendMode::Copy)
-            }
-            (Some(reply), None) => (Some(uring::Payload::Bytes(reply)), uring::SendMode::Copy),
-            (None, Some(range)) => {
+        let (payload, mode) = match (reply, ranges.len()) {
+            (None, 0) => (None, uring::SendMode::Copy),
+            (Some(reply), 0) => (Some(uring::Payload::Bytes(reply)), uring::SendMode::Copy),
+            (None, 1) => {
+                let range = ranges.remove(0);
                 let route = self.routes.of(local, peer);
                 let mode = self.routes.mode(route, range.end - range.start);
                 (Some(uring::Payload::Range(range)), mode)
             }
-            (None, None) => (None, uring::SendMode::Copy),
+            (reply, _) => {
+                let mut gather = self.driver.take_gather();
+                if let Some(reply) = reply {
+                    gather.head.extend_from_slice(&reply);
+                    gather.pieces.push(uring::Piece::Head(0..reply.len() as u32));
+                }
+                gather.pieces.extend(ranges.into_iter().map(uring::Piece::Block));
+                (Some(uring::Payload::Gather(gather)), uring::SendMode::Copy)
+            }
         };
         let Some(session) = self.session(conn) else { return };
         if let Some(payload) = payload {

@@ -402,9 +402,8 @@ impl<D: Driver> Shard<D> {
     fn kick_viewers(&mut self, stream: crate::hub::StreamId) {
         let time = (self.driver.now(), (self.clocks.wall_ms)());
         let (admission, clients) = (self.shared.admission.clone(), self.shared.clients.clone());
-        let of_it = |client: &crate::remux::Client| {
-            client.kind == crate::hub::ClientKind::HlsPlay && client.stream.id == stream
-        };
+        let of_it =
+            |client: &crate::remux::Client| client.kind.is_viewer() && client.stream.id == stream;
         for client in clients.page_of(0, limits::HLS_VIEWERS_MAX, of_it) {
             admission.viewers.kick(client.id, &clients, &admission.desk, time);
         }
@@ -688,13 +687,22 @@ impl<D: Driver> Shard<D> {
             let (_, stream) = self.lingering.swap_remove(at);
             let Some(stream) = stream.upgrade() else { continue };
             // Segments are there for some time after their stream.
-            let disposes_at = stream.segments().and_then(|segments| segments.disposes_at());
-            if let Some(at) = disposes_at.filter(|_| !stream.is_active()) {
-                if at > now {
+            if !stream.is_active() {
+                let ends = |segments: Option<Arc<crate::hub::Segments>>| {
+                    segments.and_then(|s| s.disposes_at())
+                };
+                let [hls, dash] = [ends(stream.segments()), ends(stream.dash())];
+                if hls.is_some_and(|at| at <= now) {
+                    stream.set_segments(None);
+                }
+                if dash.is_some_and(|at| at <= now) {
+                    stream.set_dash(None);
+                }
+                let later = hls.into_iter().chain(dash).filter(|at| *at > now).min();
+                if let Some(at) = later {
                     self.lingering.push((at, Arc::downgrade(&stream)));
                     continue;
                 }
-                stream.set_segments(None);
             }
             let in_use = stream.players() > 0 || stream.is_active();
             // In use: whoever stops using it last looks again. Otherwise it goes now, or, when

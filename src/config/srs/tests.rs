@@ -181,13 +181,13 @@ fn mistakes_have_a_line_and_a_hint() {
 fn what_is_missing_is_named_where_it_is_asked_for() {
     let missing = "is a feature of SRS that this version does not have yet; switch it off with \
                    `enabled off;` or remove it";
-    let text = "vhost a.com {\n hds { enabled on;\n hds_fragment 5; }\n dash { enabled on; }\n}\n\
+    let text = "vhost a.com {\n hds { enabled on;\n hds_fragment 5; }\n rtc { enabled on; }\n}\n\
                 srt_server { enabled on; listen 1; }\n";
     assert_eq!(
         errors(text),
         [
             format!("x.conf:2: vhost.hds {missing}"),
-            format!("x.conf:4: vhost.dash {missing}"),
+            format!("x.conf:4: vhost.rtc {missing}"),
             format!("x.conf:6: srt_server {missing}"),
         ]
     );
@@ -214,7 +214,7 @@ fn what_is_missing_is_named_where_it_is_asked_for() {
 fn what_is_switched_off_or_a_default_is_passed_over() {
     let text = "vhost a.com {\n\
            hds { enabled off; hds_fragment 3; }\n\
-           dash { dash_path ./x; }\n\
+           rtc { rtmp_to_rtc on; }\n\
            srt { enabled off; srt_to_rtmp off; }\n\
            cluster { mode local; origin 10.0.0.1; coworkers a b; origin_cluster off; }\n\
            play { atc off; atc_auto off; mix_correct off; }\n\

@@ -23,8 +23,8 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
+use crate::hub::SessionId;
 use crate::hub::clients::Place;
-use crate::hub::{ClientKind, SessionId};
 use crate::limits;
 use crate::proto::http::url::{decode_path, host_name, parse_query, percent_decode};
 use crate::remux::{Client, Stream};
@@ -433,7 +433,7 @@ impl Api {
     }
 
     async fn kick_client(&self, client: &Client) -> bool {
-        if client.kind == ClientKind::HlsPlay {
+        if client.kind.is_viewer() {
             // It has no connection that could be closed; the first shard looks after viewers.
             return self.kick(0, Kick::Viewer { id: client.id }).await;
         }

@@ -17,6 +17,15 @@ use crate::media::name::StreamName;
 use crate::remux::{Client, Stream};
 use crate::session::SessionId;
 
+/// As what a segment is written to disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SegmentFile {
+    /// A segment of HLS.
+    Hls,
+    /// Segments of its tracks, for DASH.
+    Dash,
+}
+
 /// What was decided about a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -161,7 +170,7 @@ impl Default for SegmentNotes {
 }
 
 /// The same for disks.
-struct SegmentFiles(ArrayQueue<(Arc<Stream>, Arc<Segment>)>);
+struct SegmentFiles(ArrayQueue<(SegmentFile, Arc<Stream>, Arc<Segment>)>);
 
 impl Default for SegmentFiles {
     fn default() -> Self {
@@ -212,14 +221,14 @@ impl Desk {
     }
 
     /// Leaves a note that a segment is to be written to disk. False when too many wait.
-    pub fn write_segment(&self, stream: Arc<Stream>, segment: Arc<Segment>) -> bool {
-        let fits = self.files.0.push((stream, segment)).is_ok();
+    pub fn write_segment(&self, file: (SegmentFile, Arc<Stream>, Arc<Segment>)) -> bool {
+        let fits = self.files.0.push(file).is_ok();
         self.wake();
         fits
     }
 
     /// The next segment that is to be written, and its stream.
-    pub fn take_file(&self) -> Option<(Arc<Stream>, Arc<Segment>)> {
+    pub fn take_file(&self) -> Option<(SegmentFile, Arc<Stream>, Arc<Segment>)> {
         self.files.0.pop()
     }
 

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::config::{Hls, Vhost};
 use crate::hub::segments::{Piece, bytes_of};
-use crate::hub::{Container, Reason, SegmentList, Segments};
+use crate::hub::{ClientKind, Container, Reason, SegmentList, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
 use crate::proto::hls::{Found, Master, Template};
 use crate::proto::http;
 use crate::remux::segmenter::without_number;
-use crate::remux::{Stream, playlist};
+use crate::remux::{Stream, manifest, playlist};
 use crate::session::admission::{self, Entry, Stay};
 use crate::session::body::Body;
 use crate::session::viewers::{Lookup, NewViewer, Viewer};
@@ -47,35 +47,62 @@ enum File {
 /// Who begins to watch.
 #[derive(Debug)]
 pub(super) struct Enters {
-    id: SessionId,
-    /// It gets the master playlist, as it has no id yet.
-    master: bool,
+    pub(super) id: SessionId,
+    pub(super) gets: Gets,
+}
+
+/// What it gets first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gets {
+    /// The master playlist, as it has no id yet.
+    Master,
+    /// A playlist.
+    Playlist,
+    /// A manifest of DASH.
+    Manifest,
 }
 
 /// A request whose answer is not there yet.
 #[derive(Debug)]
 pub(super) struct Watch {
-    request: Request,
-    stream: Arc<Stream>,
-    viewer: Option<Arc<Viewer>>,
-    what: Awaited,
+    pub(super) request: Request,
+    pub(super) stream: Arc<Stream>,
+    pub(super) viewer: Option<Arc<Viewer>>,
+    pub(super) what: Awaited,
     /// When it is answered without, ns.
-    until: u64,
+    pub(super) until: u64,
 }
 
 #[derive(Debug)]
-enum Awaited {
+pub(super) enum Awaited {
     /// The master playlist.
     Master,
     /// The playlist, with this in it.
     Playlist(Reload),
     /// The part of that name.
     Part(String),
+    /// The manifest of DASH.
+    Manifest,
+    /// The segment of a track with that number.
+    Track(usize, u64),
 }
+
+impl Awaited {
+    /// Where it will be.
+    fn segments(&self, stream: &Stream) -> Option<Arc<Segments>> {
+        match self {
+            Awaited::Manifest | Awaited::Track(..) => stream.dash(),
+            Awaited::Master | Awaited::Playlist(_) | Awaited::Part(_) => stream.segments(),
+        }
+    }
+}
+
+/// There was an answer already.
+pub(super) struct Answered;
 
 /// What a player wants to be in a playlist, and what not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Reload {
+pub(super) struct Reload {
     number: Option<u64>,
     part: Option<u64>,
     skip: bool,
@@ -83,9 +110,8 @@ struct Reload {
 
 /// What a path names, if it is a name of HLS.
 pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
-    let vhost = request.param("vhost").or_else(|| request.param("domain"));
-    let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
-    let asked = vhost.unwrap_or(&host);
+    let asked = asked_vhost(request);
+    let asked = asked.as_str();
     let vhost = env.config.vhost(asked);
     if !vhost.enabled || !vhost.hls.enabled {
         return None;
@@ -134,6 +160,14 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
         read(&hls.hls_init_file, &init, |_| File::Init);
     }
     out
+}
+
+/// The vhost that a request asks for.
+pub(super) fn asked_vhost(request: &Request) -> String {
+    match request.param("vhost").or_else(|| request.param("domain")) {
+        Some(vhost) => vhost.to_owned(),
+        None => request.host.as_deref().map(http::url::host_name).unwrap_or_default(),
+    }
 }
 
 /// True when the path is that of a stream that is published and served live over HTTP.
@@ -185,7 +219,10 @@ impl HttpSession {
         }
         let hls = &env.config.vhost(stream.name.vhost()).hls;
         let enters = match request.param("hls_ctx").filter(|_| hls.hls_ctx) {
-            None => Enters { id: env.admission.viewers.new_id(), master: hls.hls_ctx },
+            None => {
+                let gets = if hls.hls_ctx { Gets::Master } else { Gets::Playlist };
+                Enters { id: env.admission.viewers.new_id(), gets }
+            }
             Some(id) => {
                 let Some(id) = SessionId::parse(id) else {
                     return self.not_found(out, env, &request);
@@ -198,11 +235,22 @@ impl HttpSession {
                     Lookup::Here(_) | Lookup::Kicked => {
                         return self.not_found(out, env, &request);
                     }
-                    Lookup::Unknown => Enters { id, master: false },
+                    Lookup::Unknown => Enters { id, gets: Gets::Playlist },
                 }
             }
         };
-        let name = stream.name.clone();
+        self.ask_to_watch(out, env, request, stream.name.clone(), enters);
+    }
+
+    /// Somebody wants to watch.
+    pub(super) fn ask_to_watch(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        name: StreamName,
+        enters: Enters,
+    ) {
         let urls = urls(&request, &name, self.secure);
         match enter(env, &request, enters.id, &name, &urls) {
             Ok(Entry::Granted(stay)) => {
@@ -234,23 +282,32 @@ impl HttpSession {
                 stay.end(&admission.desk);
             }
         };
+        let is_dash = enters.gets == Gets::Manifest;
+        let of = |stream: &Stream| if is_dash { stream.dash() } else { stream.segments() };
         let stream = env.streams.find(name);
-        let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
+        let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), of(&s)?))) else {
             end(stay);
             return self.not_found(out, env, &request);
         };
-        let hls = &env.config.vhost(name.vhost()).hls;
-        if !hls.hls_ctx {
+        let vhost = env.config.vhost(name.vhost());
+        let (hls, dash) = (&vhost.hls, &vhost.dash);
+        let has_ctx = if is_dash { dash.dash_ctx } else { hls.hls_ctx };
+        if !has_ctx {
             // Nobody comes back, so it is over at once.
             end(stay);
-            return self.reload(out, env, request, (stream, &segments), None);
+            return match is_dash {
+                true => self.watch_manifest(out, env, request, stream, None),
+                false => self.reload(out, env, request, (stream, &segments), None),
+            };
         }
         let target_s = segments.list().target_s;
-        let timeout = hls.hls_window.max(Duration::from_secs(3 * target_s));
+        let timeout = if is_dash { 2 * dash.dash_update_period } else { hls.hls_window };
+        let timeout = timeout.max(Duration::from_secs(3 * target_s));
         let new = NewViewer {
             id: enters.id,
             // The connection's port says nothing of who comes over many.
             peer: SocketAddr::new(forwarded(&request).unwrap_or(env.peer), 0),
+            kind: if is_dash { ClientKind::DashPlay } else { ClientKind::HlsPlay },
             stream: stream.clone(),
             urls,
             stay,
@@ -265,11 +322,16 @@ impl HttpSession {
             }
         };
         if env.may_say() {
-            tracing::info!(id = %viewer.client.id, peer = %env.peer, protocol = "hls",
+            let protocol = viewer.client.kind.protocol();
+            tracing::info!(id = %viewer.client.id, peer = %env.peer, protocol,
                 stream = %stream.name, "play");
         }
-        if !enters.master {
-            return self.reload(out, env, request, (stream, &segments), Some(viewer));
+        match enters.gets {
+            Gets::Master => {}
+            Gets::Playlist => {
+                return self.reload(out, env, request, (stream, &segments), Some(viewer));
+            }
+            Gets::Manifest => return self.watch_manifest(out, env, request, stream, Some(viewer)),
         }
         let until = env.now + limits::HLS_FIRST_WAIT_MS * 1_000_000;
         let watch = Watch { request, stream, viewer: Some(viewer), what: Awaited::Master, until };
@@ -321,8 +383,8 @@ impl HttpSession {
     }
 
     /// Answers, or waits.
-    fn watch(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, watch: Box<Watch>) {
-        let Some(segments) = watch.stream.segments() else {
+    pub(super) fn watch(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, watch: Box<Watch>) {
+        let Some(segments) = watch.what.segments(&watch.stream) else {
             return self.not_found(out, env, &watch.request);
         };
         if self.answer(out, env, &watch, &segments) {
@@ -357,6 +419,8 @@ impl HttpSession {
                 list.has_begun() && number.is_none_or(|number| list.has(number, *part))
             }
             Awaited::Part(name) => list.part(name).is_some(),
+            Awaited::Manifest => manifest::listed(&list, 0).any(|s| s.period.is_some()),
+            Awaited::Track(track, number) => list.track(*track, *number).is_some(),
         };
         if !ready {
             return false;
@@ -372,15 +436,28 @@ impl HttpSession {
             }
             Awaited::Playlist(reload) => {
                 let id = viewer.as_ref().map(|viewer| viewer.client.id);
-                let word = word(request, id.filter(|_| hls.hls_ts_ctx));
+                let word = word(request, "hls_ctx", id.filter(|_| hls.hls_ts_ctx));
                 let text = playlist::text(&list, reload.skip, &word);
                 let head = playlist_head(env, request, PLAYLIST);
                 self.reply(out, env, request, head, Some(&text));
             }
             Awaited::Part(name) => {
                 if let Some(part) = list.part(name).cloned() {
-                    let container = list.container;
-                    self.send(out, env, request, (stream, viewer), (name, &part.pieces, container));
+                    let content_type = segment_type(list.container);
+                    let what = (name.as_str(), &part.pieces[..], content_type);
+                    self.send(out, env, request, (stream, viewer), what);
+                }
+            }
+            Awaited::Manifest => self.answer_manifest(out, env, watch, &list),
+            Awaited::Track(track, number) => {
+                if let Some((segment, of_track)) = list.track(*track, *number) {
+                    if let Some(viewer) = viewer {
+                        viewer.client.set_cursor(segment.start_ms + segment.duration_ms);
+                    }
+                    let content_type = ["video/mp4", "audio/mp4"][*track];
+                    let name = request.path.strip_prefix('/').unwrap_or_default();
+                    let what = (name, &of_track.pieces[..], content_type);
+                    self.send(out, env, request, (stream, viewer), what);
                 }
             }
         }
@@ -398,7 +475,8 @@ impl HttpSession {
         self.state = State::Requests;
         env.counters.count(Reason::SegmentTimeout);
         let request = &watch.request;
-        if !segments.list().has_begun() || matches!(watch.what, Awaited::Part(_)) {
+        let is_playlist = matches!(watch.what, Awaited::Playlist(_) | Awaited::Master);
+        if !segments.list().has_begun() || !is_playlist {
             return self.not_found(out, env, request);
         }
         // RFC 8216bis 6.2.5.2: after three target durations.
@@ -466,20 +544,9 @@ impl HttpSession {
         let hls = &vhost.hls;
         let mut viewer = None;
         if hls.hls_ctx && hls.hls_ts_ctx {
-            let id = request.param("hls_ctx").and_then(SessionId::parse);
-            viewer = match id.map(|id| env.admission.viewers.find(id, env.now)) {
-                Some(Lookup::Here(viewer)) if viewer.client.stream.id == stream.id => Some(viewer),
-                Some(Lookup::Kicked | Lookup::Here(_)) => {
-                    return self.not_found(out, env, &request);
-                }
-                Some(Lookup::Unknown) | None if admission::has_play_rule(vhost) => {
-                    env.counters.count(Reason::TokenRefused);
-                    let head = ResponseHead::new(403).header("Content-Type", "text/plain");
-                    let head = with_cors(head, &request, env.config.http_server.crossdomain);
-                    let body = b"403 segments are for who has asked for the playlist\n";
-                    return self.reply(out, env, &request, head, Some(body));
-                }
-                Some(Lookup::Unknown) | None => None,
+            viewer = match self.who_watches(out, env, &request, "hls_ctx", &stream) {
+                Ok(viewer) => viewer,
+                Err(Answered) => return,
             };
         }
         let list = segments.list();
@@ -490,7 +557,7 @@ impl HttpSession {
                     if let Some(viewer) = &viewer {
                         viewer.client.set_cursor(segment.start_ms + segment.duration_ms);
                     }
-                    let what = (name, &segment.pieces[..], list.container);
+                    let what = (name, &segment.pieces[..], segment_type(list.container));
                     return self.send(out, env, &request, (&stream, &viewer), what);
                 }
             }
@@ -521,19 +588,44 @@ impl HttpSession {
         self.not_found(out, env, &request)
     }
 
+    /// Who asks for a segment.
+    pub(super) fn who_watches(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        ctx: &str,
+        stream: &Arc<Stream>,
+    ) -> Result<Option<Arc<Viewer>>, Answered> {
+        let vhost = env.config.vhost(stream.name.vhost());
+        let id = request.param(ctx).and_then(SessionId::parse);
+        match id.map(|id| env.admission.viewers.find(id, env.now)) {
+            Some(Lookup::Here(viewer)) if viewer.client.stream.id == stream.id => Ok(Some(viewer)),
+            Some(Lookup::Kicked | Lookup::Here(_)) => {
+                self.not_found(out, env, request);
+                Err(Answered)
+            }
+            Some(Lookup::Unknown) | None if admission::has_play_rule(vhost) => {
+                env.counters.count(Reason::TokenRefused);
+                let head = ResponseHead::new(403).header("Content-Type", "text/plain");
+                let head = with_cors(head, request, env.config.http_server.crossdomain);
+                let body = b"403 segments are for who has asked for the playlist\n";
+                self.reply(out, env, request, head, Some(body));
+                Err(Answered)
+            }
+            Some(Lookup::Unknown) | None => Ok(None),
+        }
+    }
+
     /// Sends ranges of blocks, or what of them is asked for.
-    fn send(
+    pub(super) fn send(
         &mut self,
         out: &mut Vec<u8>,
         env: &mut Env<'_>,
         request: &Request,
         (stream, viewer): (&Arc<Stream>, &Option<Arc<Viewer>>),
-        (name, pieces, container): (&str, &[Piece], Container),
+        (name, pieces, content_type): (&str, &[Piece], &'static str),
     ) {
-        let content_type = match container {
-            Container::Ts => "video/MP2T",
-            _ => "video/iso.segment",
-        };
         let total = bytes_of(pieces);
         let mut hasher = DefaultHasher::new();
         (crate::version::service_id(), stream.id, name, total).hash(&mut hasher);
@@ -604,11 +696,18 @@ fn range(header: &str, total: u64) -> Option<Result<(u64, u64), ()>> {
     })
 }
 
+fn segment_type(container: Container) -> &'static str {
+    match container {
+        Container::Ts => "video/MP2T",
+        _ => "video/iso.segment",
+    }
+}
+
 /// The media type of playlists.
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 /// Head of what nobody but the player keeps.
-fn playlist_head(env: &Env<'_>, request: &Request, content_type: &str) -> ResponseHead {
+pub(super) fn playlist_head(env: &Env<'_>, request: &Request, content_type: &str) -> ResponseHead {
     let head = ResponseHead::new(200)
         .header("Content-Type", content_type)
         // It is another one in a moment, and may be for one viewer only.
@@ -617,7 +716,12 @@ fn playlist_head(env: &Env<'_>, request: &Request, content_type: &str) -> Respon
 }
 
 /// Head of what never changes.
-fn file_head(env: &Env<'_>, request: &Request, status: u16, content_type: &str) -> ResponseHead {
+pub(super) fn file_head(
+    env: &Env<'_>,
+    request: &Request,
+    status: u16,
+    content_type: &str,
+) -> ResponseHead {
     let head = ResponseHead::new(status)
         .header("Content-Type", content_type)
         .header("Cache-Control", "max-age=60");
@@ -625,7 +729,7 @@ fn file_head(env: &Env<'_>, request: &Request, status: u16, content_type: &str) 
 }
 
 /// What goes behind the addresses that a viewer is given.
-fn word(request: &Request, id: Option<SessionId>) -> String {
+pub(super) fn word(request: &Request, ctx: &str, id: Option<SessionId>) -> String {
     let mut word = String::new();
     let mut add = |name: &str, value: &str| {
         let mark = if word.is_empty() { '?' } else { '&' };
@@ -635,7 +739,7 @@ fn word(request: &Request, id: Option<SessionId>) -> String {
         word.push_str(value);
     };
     if let Some(id) = id {
-        add("hls_ctx", id.as_str());
+        add(ctx, id.as_str());
     }
     for name in ["vhost", "domain"] {
         let value = request.param(name).unwrap_or_default();

@@ -1,0 +1,311 @@
+//! Manifests and segments of DASH over HTTP.
+//!
+//! A manifest that a player asks for without an id tells it where to find the next one (`Location`)
+//! with an id behind it, and has that id behind every address: so it is a viewer
+//! (`session::viewers`). Players that do not follow that ask as strangers again and again; who
+//! comes from the same address with the same words is taken for the same then, until the id is
+//! seen to come back.
+
+use std::sync::Arc;
+
+use super::hls::{self, Answered, Awaited, Enters, Gets, Watch};
+use super::{HttpSession, Method, Request, forwarded};
+use crate::hub::{Reason, SegmentList};
+use crate::limits;
+use crate::media::name::StreamName;
+use crate::proto::dash::mpd;
+use crate::proto::hls::{Found, Template};
+use crate::proto::http::url;
+use crate::remux::segmenter::{MANIFEST_SUFFIX, without_number};
+use crate::remux::tracks::TRACKS;
+use crate::remux::{Stream, manifest};
+use crate::session::viewers::{Lookup, Viewer};
+use crate::session::{Closing, Env, SessionId};
+
+/// What a path of DASH names.
+#[derive(Debug)]
+pub(super) struct Asks {
+    name: Result<StreamName, Closing>,
+    file: File,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum File {
+    Manifest,
+    /// A segment of a track.
+    Segment(usize, u64),
+    Init,
+    /// The time of day.
+    Clock,
+}
+
+/// What a path names, if it is a name of DASH.
+pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
+    let asked = hls::asked_vhost(request);
+    let vhost = env.config.vhost(&asked);
+    if !vhost.enabled || !vhost.dash.enabled {
+        return None;
+    }
+    let vhost_name = env.config.vhost_name(&asked);
+    let path = request.path.strip_prefix('/')?;
+    let (file, manifest) = match path.ends_with(MANIFEST_SUFFIX) {
+        true => (File::Manifest, path.to_owned()),
+        false => {
+            let (folder, file) = path.rsplit_once('/')?;
+            (file_of(file)?, format!("{folder}{MANIFEST_SUFFIX}"))
+        }
+    };
+    let template = Template::parse(&vhost.dash.dash_mpd_file).ok()?;
+    let mut out = None;
+    template.find(&manifest, &mut |found: &Found<'_>| {
+        if found.vhost.is_some_and(|vhost| vhost != vhost_name) {
+            return false;
+        }
+        let name = StreamName::new(vhost_name, found.app, found.stream);
+        // Other names may mean something else.
+        let stream = name.as_ref().ok().and_then(|name| env.streams.find(name));
+        if file != File::Manifest && stream.is_none_or(|stream| stream.dash().is_none()) {
+            return false;
+        }
+        let name = name.map_err(|error| Closing::because(Reason::StreamName, error));
+        out = Some(Asks { name, file });
+        true
+    });
+    out
+}
+
+/// What a name means beside a manifest.
+fn file_of(name: &str) -> Option<File> {
+    if name == manifest::CLOCK {
+        return Some(File::Clock);
+    }
+    let (stem, suffix) = name.rsplit_once('.')?;
+    if suffix == "mp4" {
+        let plain = without_number(name, "-").map_or(name.to_owned(), |(plain, _)| plain);
+        let known = TRACKS.iter().any(|track| plain == format!("{track}-init.mp4"));
+        return known.then_some(File::Init);
+    }
+    let (track, number) = stem.split_once('-').filter(|_| suffix == "m4s")?;
+    let track = TRACKS.iter().position(|name| *name == track)?;
+    let number = number.parse().ok().filter(|_| number.bytes().all(|b| b.is_ascii_digit()))?;
+    Some(File::Segment(track, number))
+}
+
+impl HttpSession {
+    /// A request for something of DASH.
+    pub(super) fn dash(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        asks: Asks,
+    ) {
+        let name = match asks.name {
+            Ok(name) => name,
+            Err(closing) => {
+                env.counters.count(closing.reason);
+                return self.not_found(out, env, &request);
+            }
+        };
+        let Some(stream) = env.streams.find(&name).filter(|stream| stream.dash().is_some()) else {
+            env.counters.count(Reason::NotFound);
+            return self.not_found(out, env, &request);
+        };
+        match asks.file {
+            File::Manifest => self.manifest(out, env, request, stream),
+            File::Clock => {
+                let head = hls::playlist_head(env, &request, "text/plain");
+                let now = mpd::date(env.wall_ms);
+                self.reply(out, env, &request, head, Some(now.as_bytes()));
+            }
+            file => self.track(out, env, request, file, stream),
+        }
+    }
+
+    fn manifest(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        stream: Arc<Stream>,
+    ) {
+        // Who only asks for the head is nobody yet.
+        if request.method == Method::Head {
+            let head = hls::playlist_head(env, &request, MANIFEST);
+            return self.reply(out, env, &request, head, None);
+        }
+        let viewers = &env.admission.viewers;
+        let ctx = env.config.vhost(stream.name.vhost()).dash.dash_ctx;
+        let told = request.param(CTX).filter(|_| ctx);
+        let id = match told.map(SessionId::parse) {
+            Some(None) => return self.not_found(out, env, &request),
+            Some(Some(id)) => match viewers.find(id, env.now) {
+                Lookup::Here(viewer) if viewer.client.stream.id == stream.id => {
+                    viewer.note_return();
+                    return self.watch_manifest(out, env, request, stream, Some(viewer));
+                }
+                // It watches something else, or may not watch any more.
+                Lookup::Here(_) | Lookup::Kicked => return self.not_found(out, env, &request),
+                Lookup::Unknown => id,
+            },
+            None if ctx => match stranger(env, &request, &stream) {
+                Stranger::New(id) => id,
+                Stranger::Known(viewer) => {
+                    return self.watch_manifest(out, env, request, stream, Some(viewer));
+                }
+                Stranger::Kicked => return self.not_found(out, env, &request),
+            },
+            None => viewers.new_id(),
+        };
+        let enters = Enters { id, gets: Gets::Manifest };
+        self.ask_to_watch(out, env, request, stream.name.clone(), enters);
+    }
+
+    /// A manifest, now or when the first segment is there.
+    pub(super) fn watch_manifest(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        stream: Arc<Stream>,
+        viewer: Option<Arc<Viewer>>,
+    ) {
+        let until = env.now + limits::HLS_FIRST_WAIT_MS * 1_000_000;
+        let watch = Watch { request, stream, viewer, what: Awaited::Manifest, until };
+        self.watch(out, env, Box::new(watch));
+    }
+
+    /// The manifest, which is there.
+    pub(super) fn answer_manifest(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        watch: &Watch,
+        list: &SegmentList,
+    ) {
+        let Watch { request, stream, viewer, .. } = watch;
+        let id = viewer.as_ref().map(|viewer| viewer.client.id);
+        let word = hls::word(request, CTX, id);
+        let location = id.map(|id| location(request, id)).unwrap_or_default();
+        let text = manifest::text(list, stream.is_active(), &location, &word);
+        let head = hls::playlist_head(env, request, MANIFEST);
+        self.reply(out, env, request, head, Some(&text));
+    }
+
+    fn track(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        file: File,
+        stream: Arc<Stream>,
+    ) {
+        let mut viewer = None;
+        if env.config.vhost(stream.name.vhost()).dash.dash_ctx {
+            viewer = match self.who_watches(out, env, &request, CTX, &stream) {
+                Ok(viewer) => viewer,
+                Err(Answered) => return,
+            };
+        }
+        let list = stream.dash().map(|segments| segments.list());
+        match (file, list) {
+            (File::Segment(track, number), Some(list)) => {
+                let newest = list.segments.iter().rev().find_map(|s| s.tracks[track].as_ref());
+                let is_next = newest.is_some_and(|newest| newest.number + 1 == number);
+                if is_next || list.track(track, number).is_some() {
+                    // Clocks differ: what comes next is waited for.
+                    let until = env.now + 3_000 * list.target_s * 1_000_000;
+                    let what = Awaited::Track(track, number);
+                    let watch = Watch { request, stream, viewer, what, until };
+                    return self.watch(out, env, Box::new(watch));
+                }
+            }
+            (File::Init, Some(list)) => {
+                let name = request.path.strip_prefix('/').unwrap_or_default();
+                if let Some(init) = list.track_init(name) {
+                    let content_type = if init.audio.is_some() { "audio/mp4" } else { "video/mp4" };
+                    let head = hls::file_head(env, &request, 200, content_type);
+                    return self.reply(out, env, &request, head, Some(&init.bytes));
+                }
+            }
+            _ => {}
+        }
+        env.counters.count(Reason::NotFound);
+        self.not_found(out, env, &request)
+    }
+}
+
+/// Who asks for a manifest without an id.
+enum Stranger {
+    /// Nobody who is known.
+    New(SessionId),
+    /// Somebody who never takes its id.
+    Known(Arc<Viewer>),
+    /// Somebody whom an operator has sent away.
+    Kicked,
+}
+
+fn stranger(env: &Env<'_>, request: &Request, stream: &Stream) -> Stranger {
+    let address = forwarded(request).unwrap_or(env.peer);
+    let agent = request.header("user-agent").unwrap_or_default();
+    // Also the words that it was let in with.
+    let credentials = (&request.query, request.header("authorization"));
+    let viewers = &env.admission.viewers;
+    for turn in 0..STRANGERS {
+        let id = viewers.id_of((address, agent, credentials, stream.id, turn));
+        match viewers.find(id, env.now) {
+            Lookup::Here(viewer) if viewer.client.stream.id != stream.id => {}
+            Lookup::Here(viewer) if viewer.has_returned() => {}
+            Lookup::Here(viewer) => return Stranger::Known(viewer),
+            Lookup::Kicked => return Stranger::Kicked,
+            Lookup::Unknown => return Stranger::New(id),
+        }
+    }
+    Stranger::New(viewers.new_id())
+}
+
+/// Viewers behind one address that are looked at to find one that never takes its id.
+const STRANGERS: u32 = 8;
+/// The parameter with a viewer's id.
+const CTX: &str = "dash_ctx";
+/// The media type of manifests.
+const MANIFEST: &str = "application/dash+xml";
+
+/// Where a viewer finds its manifest: beside this one. What it has said goes on, as its token may
+/// be in it.
+fn location(request: &Request, id: SessionId) -> String {
+    let file = request.path.rsplit_once('/').map_or(request.path.as_str(), |(_, file)| file);
+    let mut out = format!("{}?{CTX}={}", url::percent_encode(file), id.as_str());
+    let clean = |part: &&str| part.chars().all(|c| c.is_ascii_graphic() && c != '#');
+    let own = |part: &&str| part.split('=').next() == Some(CTX);
+    for part in request.query.split('&').filter(|part| !part.is_empty() && clean(part)) {
+        if !own(&part) {
+            out.push('&');
+            out.push_str(part);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, file) in [
+            ("video-init.mp4", Some(File::Init)),
+            ("audio-init-12.mp4", Some(File::Init)),
+            ("init.mp4", None),
+            ("video-7.m4s", Some(File::Segment(0, 7))),
+            ("audio-0.m4s", Some(File::Segment(1, 0))),
+            ("audio-+1.m4s", None),
+            ("audio-99999999999999999999.m4s", None),
+            ("text-0.m4s", None),
+            ("video-7.ts", None),
+            ("time", Some(File::Clock)),
+        ] {
+            assert_eq!(file_of(name), file, "{name}");
+        }
+    }
+}
