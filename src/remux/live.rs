@@ -492,6 +492,8 @@ impl Live {
         let outcome = self.append_or_drop(track | Flags::SEQUENCE_HEADER, time, payload);
         self.headers_due[track_index(track)] = matches!(outcome, Outcome::Dropped(_));
         if !same {
+            // Where all is known before the first frame, nothing of it has to be left out.
+            self.settled |= self.all_tracks_seen();
             self.refuse_unfit();
         }
         outcome

@@ -78,6 +78,8 @@ struct Fragments {
     told_at: Option<i64>,
     /// The last one.
     shown: Option<Shown>,
+    /// Where players of audio alone were last told to start, ticks.
+    start_at: Option<i64>,
 }
 
 impl Muxer {
@@ -420,8 +422,15 @@ impl Muxer {
                 }
             }
             Container::Fmp4 => {
-                let alone = self.video.is_none().then_some(wall_ms).filter(|wall_ms| *wall_ms > 0);
-                self.fragments.audio(&mut self.bytes, unit, (at, samples), alone);
+                let alone = self.video.is_none();
+                // Any frame of audio alone is a place to start. Newcomers are told of some.
+                let last = self.fragments.start_at.filter(|_| alone);
+                if alone && last.is_none_or(|at| !(0..START_TICKS).contains(&(unit.dts - at))) {
+                    self.fragments.start_at = Some(unit.dts);
+                    flags = flags | Flags::KEYFRAME;
+                }
+                let wall_ms = Some(wall_ms).filter(|wall_ms| alone && *wall_ms > 0);
+                self.fragments.audio(&mut self.bytes, unit, (at, samples), wall_ms);
             }
             Container::Aac => {
                 if let AudioDetail::Aac(aac, _) = &config.detail {
@@ -503,6 +512,8 @@ impl Fragments {
     }
 }
 
+/// Players of audio alone start at one of places this far apart, ticks.
+const START_TICKS: i64 = TICKS_HZ / 10;
 /// A picture shown more than this before or after its turn has a time that says nothing.
 const COMPOSITION_TICKS_MAX: i64 = 10 * TICKS_HZ;
 
@@ -590,7 +601,10 @@ mod tests {
     fn codecs_without_header_describe_themselves() {
         let mut muxer = Muxer::new(Container::Fmp4, BOTH);
         let frame = [0x2f, 0xff, 0xfb, 0x90, 0x64, 1, 2];
-        assert_eq!(muxer.message(Kind::Audio, 0, &frame, 0), Muxed::Bytes(Flags::AUDIO));
+        let begins = Muxed::Bytes(Flags::AUDIO | Flags::KEYFRAME);
+        assert_eq!(muxer.message(Kind::Audio, 0, &frame, 0), begins);
+        assert_eq!(muxer.message(Kind::Audio, 26, &frame, 0), Muxed::Bytes(Flags::AUDIO));
+        assert_eq!(muxer.message(Kind::Audio, 130, &frame, 0), begins);
         assert!(muxer.prologue().windows(4).any(|name| name == b"esds"));
         // VP9 says its size in keyframes only; who plays already gets another description.
         let frame =

@@ -173,6 +173,13 @@ impl Source {
         (headers, frames)
     }
 
+    /// The frames later by this much, ms, on a clock of 32 bits.
+    pub fn frames_later(&self, ms: u32) -> Vec<Received> {
+        let (_, mut frames) = self.messages();
+        frames.iter_mut().for_each(|frame| frame.timestamp = frame.timestamp.wrapping_add(ms));
+        frames
+    }
+
     /// Places of the keyframes among the pictures.
     fn keyframes(&self) -> Vec<usize> {
         let video = self.tracks.iter().find(|track| track.kind == Kind::Video);

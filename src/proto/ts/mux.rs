@@ -208,8 +208,8 @@ impl Mux {
         packets(out, PID_PMT, &mut self.counters.pmt, &self.pmt, First::default());
     }
 
-    /// Where nothing was to be sent for a while, clock and tables of that while. True when there was
-    /// something to write.
+    /// Where nothing was to be sent for a while, clock and tables of that while. True when there
+    /// was something to write.
     fn bridge(&mut self, out: &mut Vec<u8>, clock: i64) -> bool {
         let Some(mut at) = self.clock_at.filter(|at| clock - at <= SILENCE_TICKS_MAX) else {
             return false;
