@@ -86,7 +86,8 @@ impl Source {
         Source::open(path)
     }
 
-    fn open(path: PathBuf) -> Source {
+    /// The tracks of a file.
+    pub fn open(path: PathBuf) -> Source {
         let mut command = Command::new("ffprobe");
         command
             .args(["-v", "error", "-show_data"])
@@ -124,8 +125,11 @@ impl Source {
                 });
             }
             assert!(bytes.is_empty() && !packets.is_empty(), "{path:?}: packets and data differ");
-            let config = hex_dump(stream["extradata"].as_str().unwrap_or_default());
             let codec = stream["codec_name"].as_str().expect("a codec").to_owned();
+            let config = match codec.as_str() {
+                "vp9" => vp9_config(&path),
+                _ => hex_dump(stream["extradata"].as_str().unwrap_or_default()),
+            };
             tracks.push(Arc::new(Track { kind, codec, config, packets }));
         }
         Source { paths: vec![path], tracks }
@@ -187,6 +191,11 @@ impl Source {
         (0..packets.len()).filter(|index| packets[*index].key).collect()
     }
 
+    /// The decoder configuration of a track as the file has it; empty where there is none.
+    pub fn config(&self, kind: Kind) -> &[u8] {
+        self.tracks.iter().find(|t| t.kind == kind).map_or(&[], |track| &track.config)
+    }
+
     /// ffmpeg's name of a track's codec; empty when there is no such track.
     pub fn codec(&self, kind: Kind) -> &str {
         self.tracks.iter().find(|t| t.kind == kind).map_or("", |track| &track.codec)
@@ -219,8 +228,6 @@ impl Track {
             _ => &[&[0x90], &self.fourcc()[..]].concat(),
         };
         let config = match self.codec.as_str() {
-            // Profile 0, level 1.1, 8 bits 4:2:0; ffmpeg does not give what the file has.
-            "vp9" => vec![1, 0, 0, 0, 0, 11, 0x82, 2, 2, 2, 0, 0],
             "flac" if self.config.len() == 34 => [b"fLaC\x80\0\0\x22", &self.config[..]].concat(),
             _ => self.config.clone(),
         };
@@ -241,6 +248,13 @@ impl Track {
             _ => [&[0x91], &self.fourcc()[..]].concat(),
         }
     }
+}
+
+/// The content of an MP4 file's `vpcC`, with its version: ffmpeg does not give it.
+fn vp9_config(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).expect("the file");
+    let at = bytes.windows(4).position(|name| name == b"vpcC").expect("a vpcC");
+    bytes[at + 4..at + 16].to_vec()
 }
 
 /// All packets of one track, one behind the other.
