@@ -6,8 +6,9 @@
 #   ci/run.sh --list          what there is
 #
 # Needs Debian 12 with Rust (rustfmt and clippy included), git, gcc and python3. What else it needs
-# (ffmpeg, Chromium, valgrind, nginx) it installs with apt when it is missing. Everything is built in the
-# `ci` profile of Cargo.toml, once, for the tests and for the binary that the end-to-end tests run.
+# (ffmpeg, Chromium, valgrind, nginx) it installs with apt when it is missing. Everything is built
+# in the `ci` profile of Cargo.toml, once, for the tests and for the binary that the end-to-end
+# tests run.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 

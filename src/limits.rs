@@ -416,6 +416,9 @@ pub const HLS_FIRST_WAIT_MS: u64 = 20_000;
 /// How far ahead of the newest segment a player may ask to wait for, segments; more is answered
 /// with 400.
 pub const HLS_AHEAD_MAX: u64 = 2;
+/// Viewers who wait for the same change of a playlist and are answered in one turn of a shard; the
+/// others are answered in the turns after it.
+pub const ANSWERS_PER_TURN: usize = 128;
 /// Viewers of HLS (`hls_ctx`) at a time; one more is answered with 503.
 pub const HLS_VIEWERS_MAX: usize = 1_000_000;
 /// Shortest time without a request after which a viewer has left, ms.

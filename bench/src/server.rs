@@ -259,7 +259,8 @@ pub fn start_files(folder: &Path, cpus: &str, scratch: &Scratch) -> Result<Runni
          pid {own}/nginx-files.pid;\n\
          events {{ worker_connections 32768; }}\n\
          http {{\n\
-         \x20 types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; video/iso.segment m4s; }}\n\
+         \x20 types {{ application/vnd.apple.mpegurl m3u8; video/mp2t ts; }}\n\
+         \x20 default_type video/iso.segment;\n\
          \x20 access_log off;\n\
          \x20 sendfile on;\n\
          \x20 tcp_nopush on;\n\

@@ -1,5 +1,5 @@
-//! HTTP/2 for Low-Latency HLS, with nginx in front as `conf/nginx-http2.conf` sets it up: what waits
-//! at the server is answered in time, and two requests wait on one connection.
+//! HTTP/2 for Low-Latency HLS, with nginx in front as `conf/nginx-http2.conf` sets it up: what
+//! waits at the server is answered in time, and two requests wait on one connection.
 
 mod common;
 

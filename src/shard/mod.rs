@@ -14,7 +14,7 @@ pub mod relayed;
 pub mod route;
 pub mod run;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering::Relaxed;
@@ -149,6 +149,8 @@ pub struct Shard<D: Driver> {
     holds: Vec<(u64, Arc<Stream>)>,
     /// Sessions that wait for a change of a stream's segments.
     watching: HashMap<StreamId, Vec<Conn>>,
+    /// Those of them who were told of one and are to be answered.
+    called: VecDeque<Conn>,
     /// Streams to be forgotten when they are still idle at that time, ns. Weak, because who only
     /// waits to forget a stream does not use it, and there may be several.
     lingering: Vec<(u64, Weak<Stream>)>,
@@ -207,6 +209,7 @@ impl<D: Driver> Shard<D> {
             touched: Vec::new(),
             holds: Vec::new(),
             watching: HashMap::new(),
+            called: VecDeque::new(),
             lingering: Vec::new(),
             wakes: 0,
             lobby: Lobby::default(),

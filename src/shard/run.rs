@@ -1,6 +1,7 @@
 //! The loop: wait, react, spread, fan out. Events update state and mark streams as touched; sends
 //! are issued in the fan-out, and all of them enter the kernel with the next wait.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +26,9 @@ const HURRY_NS: u64 = 500_000_000;
 
 /// Ticks between two looks for waiting sessions that are gone.
 const WATCHING_TICKS: u32 = 16;
+
+/// More places for those who are to be answered are given back when all are.
+const CALLED_KEPT: usize = 16 << 10;
 
 /// Time between two warnings that accepting fails, ns.
 const ACCEPT_WARNING_NS: u64 = 10_000_000_000;
@@ -75,6 +79,7 @@ impl<D: Driver> Shard<D> {
         }
         self.spread();
         self.fan_out();
+        self.answer_called();
         self.let_in();
         self.wake_others();
         Counters::add(&self.counters.turns, 1);
@@ -87,7 +92,7 @@ impl<D: Driver> Shard<D> {
     }
 
     fn next_deadline(&self) -> u64 {
-        if !self.touched.is_empty() || !self.lobby.is_empty() {
+        if !self.touched.is_empty() || !self.lobby.is_empty() || !self.called.is_empty() {
             return 0;
         }
         let window = self.due.iter().filter_map(|&index| self.due_at(index)).min();
@@ -307,9 +312,19 @@ impl<D: Driver> Shard<D> {
 
     /// Lets those look again who wait for a change of a stream's segments.
     fn segments_changed(&mut self, id: crate::hub::StreamId) {
-        // Who goes on waiting comes into the table again.
-        for conn in self.watching.remove(&id).unwrap_or_default() {
+        // Who goes on waiting comes into the table again. The places stay: they are needed at once.
+        self.called.extend(self.watching.get_mut(&id).into_iter().flat_map(|c| c.drain(..)));
+    }
+
+    /// Answers some of those who have waited. Thousands wait for the same: their answers enter the
+    /// kernel in portions, and what else there is to do is done in between.
+    fn answer_called(&mut self) {
+        for _ in 0..limits::ANSWERS_PER_TURN {
+            let Some(conn) = self.called.pop_front() else { break };
             self.with_session(conn, |session, env| session.segments_changed(env));
+        }
+        if self.called.is_empty() && self.called.capacity() > CALLED_KEPT {
+            self.called = VecDeque::new();
         }
     }
 

@@ -1,3 +1,5 @@
+//! Viewers against answers that are written down here.
+
 use super::*;
 
 fn viewer(habits: Habits) -> Viewer {
