@@ -317,7 +317,10 @@ impl HttpSession {
             }
             return;
         };
-        out.extend_from_slice(&head.content_length(body.len() as u64).finish());
+        let head = head.content_length(body.len() as u64).finish();
+        // Where a part is asked for behind a playlist, its head follows.
+        out.reserve(head.len() + body.len() + REPLY_ROOM);
+        out.extend_from_slice(&head);
         if request.method != Method::Head {
             out.extend_from_slice(body);
         }
@@ -544,6 +547,9 @@ fn find_page(config: &Config, request: &Request, secure: bool) -> Page {
         (None, None) => Page::Nothing,
     }
 }
+
+/// Room for another head behind a reply.
+const REPLY_ROOM: usize = 384;
 
 const METHODS: &str = "GET, HEAD, OPTIONS";
 

@@ -85,7 +85,11 @@ mod tests {
             query: "",
             headers: &map,
         };
-        let request = Request { ask: &ask, method: method.clone(), params: Vec::new() };
+        let request = Request {
+            ask: &ask,
+            method: method.clone(),
+            params: crate::proto::http::Pairs::default(),
+        };
         let route = super::super::route::find(path, Port::Api);
         refusal(config, path, &request, &route).map_or(200, |(_, reply)| reply.status())
     }

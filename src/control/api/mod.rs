@@ -26,6 +26,7 @@ use serde_json::{Value, json};
 use crate::hub::SessionId;
 use crate::hub::clients::Place;
 use crate::limits;
+use crate::proto::http::Pairs;
 use crate::proto::http::url::{decode_path, host_name, parse_query, percent_decode};
 use crate::remux::{Client, Stream};
 use crate::shard::{Kick, Letter};
@@ -95,12 +96,12 @@ pub struct NoAnswer;
 struct Request<'a> {
     ask: &'a Ask<'a>,
     method: Method,
-    params: Vec<(String, String)>,
+    params: Pairs,
 }
 
 impl Request<'_> {
     fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.params.get(name)
     }
 
     fn header(&self, name: &str) -> Option<&str> {

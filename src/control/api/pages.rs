@@ -66,7 +66,15 @@ mod tests {
             query: "a=b",
             headers: &map,
         };
-        find(config, path, &Request { ask: &ask, method: Method::GET, params: Vec::new() })
+        find(
+            config,
+            path,
+            &Request {
+                ask: &ask,
+                method: Method::GET,
+                params: crate::proto::http::Pairs::default(),
+            },
+        )
     }
 
     #[test]

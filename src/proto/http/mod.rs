@@ -5,11 +5,13 @@
 //! half serves the load tester and the tests.
 
 pub mod body;
+pub mod pairs;
 pub mod request;
 pub mod response;
 pub mod url;
 
 pub use body::{ChunkedDecoder, Piece};
+pub use pairs::Pairs;
 pub use request::{Method, Request, parse_request};
 pub use response::{Response, ResponseHead, parse_response};
 

@@ -1,7 +1,7 @@
 //! Request heads: parsing and the questions that the routes ask.
 
 use super::url::{decode_path, parse_query, valid_host};
-use super::{BodyFraming, HttpError, head_range};
+use super::{BodyFraming, HttpError, Pairs, head_range};
 use crate::limits::{HTTP_HEADERS_MAX, HTTP_TARGET_BYTES_MAX};
 
 /// The request method.
@@ -62,7 +62,7 @@ pub struct Request {
     /// The query as written, without the question mark; empty when there is none.
     pub query: String,
     /// The query's parameters, decoded, in order.
-    pub params: Vec<(String, String)>,
+    pub params: Pairs,
     /// The minor version: 0 or 1.
     pub minor_version: u8,
     /// The host and port that the client means: of an absolute target, else the `Host` header.
@@ -72,25 +72,25 @@ pub struct Request {
     /// Whether the body is chunked.
     pub chunked: bool,
     /// All header lines in order, names in lower case. Values are cut to valid UTF-8.
-    pub headers: Vec<(String, String)>,
+    pub headers: Pairs,
 }
 
 impl Request {
     /// The first header with this name, which must be in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.headers.get(name)
     }
 
     /// The first query parameter with this name.
     pub fn param(&self, name: &str) -> Option<&str> {
-        self.params.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        self.params.get(name)
     }
 
     /// Whether the comma-separated header `name` (lower case) holds `token`, in any case.
     pub fn header_has(&self, name: &str, token: &str) -> bool {
         self.headers
             .iter()
-            .filter(|(n, _)| n == name)
+            .filter(|(n, _)| *n == name)
             .flat_map(|(_, value)| value.split(','))
             .any(|item| item.trim().eq_ignore_ascii_case(token))
     }
@@ -142,7 +142,7 @@ pub fn parse_request(buf: &[u8]) -> Result<Option<(Request, usize)>, HttpError> 
     let method = Method::parse(method)?;
     let mut framing = BodyFraming::default();
     let mut host: Option<&str> = None;
-    let mut headers = Vec::with_capacity(parsed.headers.len());
+    let mut headers = Pairs::with_capacity(parsed.headers.len(), consumed - start);
     for line in parsed.headers.iter() {
         framing.add(line.name, line.value)?;
         if line.name.eq_ignore_ascii_case("host") {
@@ -156,8 +156,7 @@ pub fn parse_request(buf: &[u8]) -> Result<Option<(Request, usize)>, HttpError> 
             }
             host = Some(value);
         }
-        let value = String::from_utf8_lossy(line.value).into_owned();
-        headers.push((line.name.to_ascii_lowercase(), value));
+        headers.push_lower(line.name, &String::from_utf8_lossy(line.value));
     }
     if host.is_none() && minor_version == 1 {
         return Err(HttpError::Malformed("no Host"));

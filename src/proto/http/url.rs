@@ -2,12 +2,17 @@
 //!
 //! A path is decoded once and then checked; nothing behind this module decodes again.
 
-use super::HttpError;
+use std::borrow::Cow;
+
+use super::{HttpError, Pairs};
 use crate::limits::HTTP_QUERY_PARAMS_MAX;
 
 /// Decodes `%XX`; with `plus` also `+` as a space, as forms write it. `None` if a `%` is not
 /// followed by two hex digits.
 pub fn percent_decode(text: &[u8], plus: bool) -> Option<Vec<u8>> {
+    if memchr::memchr2(b'%', b'+', text).is_none() {
+        return Some(text.to_vec());
+    }
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text;
     while let [first, tail @ ..] = rest {
@@ -50,22 +55,28 @@ pub fn decode_path(raw: &str) -> Result<String, HttpError> {
 
 /// Splits and decodes a query: `a=1&b` gives (a, 1) and (b, ""). A value whose percent codes or
 /// UTF-8 are broken is kept as it was written, because tokens come in all shapes.
-pub fn parse_query(raw: &str) -> Result<Vec<(String, String)>, HttpError> {
-    let mut out = Vec::new();
+pub fn parse_query(raw: &str) -> Result<Pairs, HttpError> {
+    if raw.is_empty() {
+        return Ok(Pairs::default());
+    }
+    let mut out = Pairs::with_capacity(4, raw.len());
     for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
         if out.len() == HTTP_QUERY_PARAMS_MAX {
             return Err(HttpError::Malformed("too many query parameters"));
         }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        out.push((decode_text(name), decode_text(value)));
+        out.push(&decode_text(name), &decode_text(value));
     }
     Ok(out)
 }
 
-fn decode_text(raw: &str) -> String {
-    percent_decode(raw.as_bytes(), true)
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .unwrap_or_else(|| raw.to_owned())
+fn decode_text(raw: &str) -> Cow<'_, str> {
+    if memchr::memchr2(b'%', b'+', raw.as_bytes()).is_none() {
+        return Cow::Borrowed(raw);
+    }
+    let decoded = percent_decode(raw.as_bytes(), true);
+    let text = decoded.and_then(|bytes| String::from_utf8(bytes).ok());
+    text.map_or(Cow::Borrowed(raw), Cow::Owned)
 }
 
 /// A path with everything but its slashes encoded where that is needed.
@@ -167,18 +178,11 @@ mod tests {
 
     #[test]
     fn queries() {
-        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(
-            parse_query("vhost=a.b&token=x%3Dy%26z+1&flag&&=v&bad=%zz%").unwrap(),
-            [
-                pair("vhost", "a.b"),
-                pair("token", "x=y&z 1"),
-                pair("flag", ""),
-                pair("", "v"),
-                pair("bad", "%zz%")
-            ]
-        );
-        assert_eq!(parse_query("").unwrap(), []);
+        let pairs = parse_query("vhost=a.b&token=x%3Dy%26z+1&flag&&=v&bad=%zz%").unwrap();
+        let expected =
+            [("vhost", "a.b"), ("token", "x=y&z 1"), ("flag", ""), ("", "v"), ("bad", "%zz%")];
+        assert_eq!(pairs.iter().collect::<Vec<_>>(), expected);
+        assert!(parse_query("").unwrap().is_empty());
         assert!(parse_query(&"a&".repeat(HTTP_QUERY_PARAMS_MAX)).is_ok());
         assert!(parse_query(&"a&".repeat(HTTP_QUERY_PARAMS_MAX + 1)).is_err());
     }

@@ -42,10 +42,7 @@ pub(super) fn check(
     let Ok(params) = parse_query(param.trim_start_matches(['?', '#'])) else {
         return Checked::Refused("its parameters cannot be read");
     };
-    let of = |key: &str| {
-        let found = params.iter().find(|(name, _)| name == key);
-        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-    };
+    let of = |key: &str| params.get(key).filter(|value| !value.is_empty());
     if let (Some(sign), false) = (of("sign"), token.sign_secrets.is_empty()) {
         return match signed(token, action, name, sign, of("expires"), wall_ms) {
             Ok(()) => Checked::Passed,

@@ -4,8 +4,10 @@
 //! it is a viewer (`session::viewers`). Segments are sent from the blocks they lie in. Who asks for
 //! what is not there yet, but about to be, waits ([`Watch`]).
 
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,7 +127,7 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
         if out.is_some() || template.rsplit_once('.').map(|(_, suffix)| suffix) != Some(suffix) {
             return false;
         }
-        let Ok(template) = Template::parse(template) else { return false };
+        let Some(template) = parsed(template) else { return false };
         template.find(path, &mut |found: &Found<'_>| {
             if found.vhost.is_some_and(|vhost| vhost != vhost_name) {
                 return false;
@@ -169,6 +171,29 @@ pub(super) fn asked_vhost(request: &Request) -> String {
         None => request.host.as_deref().map(http::url::host_name).unwrap_or_default(),
     }
 }
+
+/// A template of the configuration. Each thread keeps those it has read: there are a few for each
+/// vhost, and every request asks for some.
+fn parsed(text: &str) -> Option<Rc<Template>> {
+    thread_local! {
+        static KNOWN: RefCell<Vec<(String, Rc<Template>)>> = const { RefCell::new(Vec::new()) };
+    }
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, template)) = known.iter().find(|(name, _)| name == text) {
+            return Some(template.clone());
+        }
+        let template = Rc::new(Template::parse(text).ok()?);
+        // Others come with a reload.
+        if known.len() >= TEMPLATES_KEPT {
+            known.clear();
+        }
+        known.push((text.to_owned(), template.clone()));
+        Some(template)
+    })
+}
+
+/// Templates that a thread keeps.
+const TEMPLATES_KEPT: usize = 16;
 
 /// True when the path is that of a stream that is published and served live over HTTP.
 fn is_live(env: &Env<'_>, vhost: &Vhost, asked: &str, path: &str) -> bool {
