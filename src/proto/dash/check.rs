@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::proto::hls::civil;
+use crate::date;
 
 /// A manifest as a player reads it. Times are seconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -328,7 +328,7 @@ impl Checker {
         let end = period.start + (end - one.offset) as f64 / one.timescale as f64;
         // 5.3.9.5.3: a segment can be had from its end on.
         if end > wall_ms as f64 / 1_000.0 + SLACK {
-            let [.., hour, minute, second, _] = civil(wall_ms);
+            let [.., hour, minute, second, _] = date::parts(wall_ms);
             return Err(format!("{what}: ends at {end}, and it is {hour}:{minute}:{second}"));
         }
         Ok(end)

@@ -9,7 +9,7 @@
 
 use std::fmt::Write as _;
 
-use crate::proto::hls::civil;
+use crate::date;
 
 /// What a manifest says. Times are in milliseconds.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -129,8 +129,7 @@ impl std::fmt::Display for Seconds {
 
 /// A time of day, as XML and clocks for players have it.
 pub fn date(wall_ms: i64) -> String {
-    let [year, month, day, hour, minute, second, ms] = civil(wall_ms);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+    format!("{}Z", date::text(wall_ms, 'T'))
 }
 
 /// A frame rate as a whole number, or as a fraction of whole numbers.
