@@ -247,6 +247,18 @@ const REMEDIES: &[(&str, Option<u16>, &str)] = &[
          not know: use .mp4 or .flv.",
     ),
     ("record_removed", None, "Nothing: `dvr.keep_hours` and `dvr.keep_bytes` want it."),
+    (
+        "upload_failed",
+        None,
+        "The line says what the store said: check `upload.endpoint`, the bucket and the access \
+         key. Nothing is lost while there is room on the disk.",
+    ),
+    (
+        "upload_given_up",
+        None,
+        "Upload it by hand if it is still there; give the disk more room or the store a faster \
+         line.",
+    ),
     ("hook_given_up", None, "Check the hook's server; tell it by hand what it has missed."),
     ("vhost_limit", None, "Raise `limits.players` or `limits.publishers` of the vhost."),
     ("stream_players_limit", None, "Raise `limits.players_per_stream` of the vhost."),

@@ -267,6 +267,34 @@ pub const RECORD_KEEP_BYTES_MAX: u64 = 1 << 50;
 /// Files and folders that one such look may see; what is beyond is left alone.
 pub const RECORD_RETENTION_FILES_MAX: usize = 1_000_000;
 
+// Uploads.
+
+/// Files of one vhost that are listed for upload. What comes on top waits on disk until half of
+/// them are uploaded; the disk is looked at again then, the oldest first.
+pub const UPLOADS_WAITING_MAX: usize = 10_000;
+/// Files of one vhost that are uploaded at a time; others wait.
+pub const UPLOADS_AT_A_TIME: usize = 4;
+/// Bytes of a file that are read and sent at a time, unless the store's limit of parts needs more.
+/// A smaller file is sent as a whole.
+pub const UPLOAD_PART_BYTES: u64 = 8 << 20;
+/// The same at most. A file that needs more is not uploaded, and said to be too large.
+pub const UPLOAD_PART_BYTES_MAX: u64 = 128 << 20;
+/// Parts of one object, the limit of S3.
+pub const UPLOAD_PARTS_MAX: u64 = 10_000;
+/// Time until a failed upload is tried again, ms; doubled each time.
+pub const UPLOAD_RETRY_MS: u64 = 1_000;
+/// The same at most, ms.
+pub const UPLOAD_RETRY_MS_MAX: u64 = 60_000;
+/// Uploads that have ended and wait until that is noted; more wait before their end.
+pub const UPLOAD_ANSWERS_WAITING: usize = 1_024;
+/// Files looked at below one folder for what has not been uploaded; others are found later.
+pub const UPLOAD_SCAN_FILES_MAX: usize = 1_000_000;
+/// Time that uploads under way may take when the server stops, ms; then they begin anew after
+/// the next start.
+pub const UPLOAD_STOP_MS: u64 = 2_000;
+/// Most that `upload.held_bytes` can be.
+pub const UPLOAD_HELD_BYTES_MAX: u64 = 1 << 50;
+
 /// Most time from a client's request to the decision about it, ms. It is closed then.
 pub const ADMISSION_MS_MAX: u64 = 600_000;
 
@@ -394,6 +422,18 @@ pub const HTTP_TRAILER_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of one message from a WebSocket player; a longer one is closed with 1009.
 pub const WS_PLAYER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
 
+// MPEG transport streams that are read.
+
+/// Tracks of a program that are looked at; more are left out, and that is told as damage. Packets
+/// of other identifiers leave nothing behind.
+pub const TS_TRACKS_MAX: usize = 16;
+/// Changes of the tables without a unit between them; more are not followed, and told as damage.
+pub const TS_TABLE_CHANGES_MAX: u32 = 1_000;
+/// Bytes of one PES packet. A longer one is left out, and that is told as damage.
+pub const TS_UNIT_BYTES_MAX: usize = 24 << 20;
+/// Bytes of one audio frame that goes on in the next PES packet; more is none.
+pub const TS_AUDIO_FRAME_MAX: usize = 16 << 10;
+
 // HTTP Live Streaming.
 
 /// Share of `media_memory` that segments of all streams may hold, 1/100. Beyond it streams keep
@@ -413,8 +453,8 @@ pub const HLS_WINDOW_MS_MAX: u64 = 3_600_000;
 pub const HLS_SEGMENTS_MAX: u128 = 1_000;
 /// Longest wait for the first segment of a stream that is published, ms; then it is 404.
 pub const HLS_FIRST_WAIT_MS: u64 = 20_000;
-/// How far ahead of the newest segment a player may ask to wait for, segments; more is answered
-/// with 400.
+/// How far ahead of the last whole segment a player may ask to wait for, segments; more is answered
+/// with 400 (RFC 8216bis 6.2.5.2).
 pub const HLS_AHEAD_MAX: u64 = 2;
 /// Viewers who wait for the same change of a playlist and are answered in one turn of a shard; the
 /// others are answered in the turns after it.

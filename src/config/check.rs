@@ -98,6 +98,9 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
     for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.dvr.enabled) {
         recordings(name, &vhost.dvr, warnings, errors);
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.upload.enabled) {
+        uploads(name, vhost, warnings, errors);
+    }
     let large = config.all_vhosts().map(|(_, vhost)| vhost.chunk_size).max().unwrap_or(0);
     if large > CHUNK_SIZE_USUAL {
         warnings.push(format!(
@@ -142,6 +145,46 @@ fn recordings(name: &str, dvr: &Dvr, warnings: &mut Vec<String>, errors: &mut Ve
         warnings.push(format!(
             "dvr.dvr_plan of vhost {name} is \"append\", but dvr.dvr_path has a time in it, so \
              every publish begins a file of its own"
+        ));
+    }
+}
+
+/// What cannot be uploaded so.
+fn uploads(name: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut Vec<ConfigError>) {
+    let upload = &vhost.upload;
+    let mut error = |line: String| errors.push(ConfigError::Together(line));
+    if upload.bucket.is_empty() || upload.bucket.contains('/') {
+        error(format!("upload.bucket of vhost {name} must be the name of a bucket"));
+    }
+    let url = &upload.endpoint;
+    if let Some(why) = url_error(url).filter(|_| !url.is_empty()) {
+        error(format!("upload.endpoint of vhost {name} {why}"));
+    }
+    if url.contains('@') {
+        error(format!("upload.endpoint of vhost {name} must not hold a name or a password"));
+    }
+    if upload.prefix.split('/').any(|part| matches!(part, "." | "..")) {
+        error(format!("upload.prefix of vhost {name} has a part that is . or .."));
+    }
+    if upload.timeout.is_zero() {
+        error(format!("upload.timeout of vhost {name} must be more than 0"));
+    }
+    if upload.segments && vhost.hls.hls_path.as_os_str().is_empty() {
+        error(format!(
+            "upload.segments of vhost {name} needs hls.hls_path: what is uploaded is on disk first"
+        ));
+    }
+    if !upload.segments && (!upload.recordings || !vhost.dvr.enabled) {
+        warnings.push(format!(
+            "upload is on for vhost {name}, but neither dvr nor upload.segments are: only what the \
+             API has recorded is uploaded"
+        ));
+    }
+    let keeps = vhost.dvr.keep_bytes > 0 || vhost.dvr.keep_hours > 0;
+    if upload.recordings && vhost.dvr.enabled && !keeps && !upload.delete_after_upload {
+        warnings.push(format!(
+            "recordings of vhost {name} stay on disk after their upload: set \
+             upload.delete_after_upload, dvr.keep_hours or dvr.keep_bytes"
         ));
     }
 }
@@ -435,6 +478,25 @@ mod tests {
         assert!(dvr(&[append, "vhost.dvr.dvr_path=./[stream].mp4"]).unwrap_err().contains("MP4"));
         assert_eq!(dvr(&[append, "vhost.dvr.dvr_path=./[stream].ts"]), Ok(0));
         assert_eq!(dvr(&[append]), Ok(1));
+        let upload = |more: &[&str]| {
+            let on = ["vhost.upload.enabled=true", "vhost.upload.delete_after_upload=true"];
+            dvr(&[&on, more].concat())
+        };
+        let bucket = "vhost.upload.bucket=b";
+        assert!(upload(&[]).unwrap_err().contains("upload.bucket"));
+        assert_eq!(upload(&[bucket]), Ok(0));
+        assert_eq!(upload(&[bucket, "vhost.upload.delete_after_upload=false"]), Ok(1));
+        assert_eq!(upload(&[bucket, "vhost.upload.recordings=false"]), Ok(1));
+        for (wrong, says) in [
+            ("endpoint=s3.example.com", "must begin with"),
+            ("endpoint=https://key:secret@s3.example.com", "password"),
+            ("prefix=a/../b", ".."),
+            ("segments=true", "hls_path"),
+            ("timeout=0", "timeout"),
+        ] {
+            let why = upload(&[bucket, &format!("vhost.upload.{wrong}")]).unwrap_err();
+            assert!(why.contains(says), "{wrong}: {why}");
+        }
         let keep = "vhost.dvr.keep_hours=1";
         assert!(dvr(&[keep, "vhost.dvr.dvr_path=./[stream].flv"]).unwrap_err().contains("need a"));
         assert_eq!(dvr(&[keep, "vhost.dvr.dvr_path=./rec"]), Ok(0));

@@ -36,7 +36,7 @@ pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
     CircuitBreaker, Config, Dash, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
     HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play,
-    Publish, Refer, SECTIONS, Security, Stats, Token, Vhost,
+    Publish, Refer, SECTIONS, Security, Stats, Token, Upload, Vhost,
 };
 pub use types::{
     DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,

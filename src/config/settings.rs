@@ -350,6 +350,8 @@ settings! {
         http_remux: HttpRemux,
         /// Recordings.
         dvr: Dvr,
+        /// Recordings and segments to an object store.
+        upload: Upload,
         /// Segments and playlists over HTTP.
         hls: Hls,
         /// Segments and manifests over HTTP.
@@ -554,6 +556,64 @@ settings! {
         /// When the recordings take more than this, the oldest are removed; 0 means no limit.
         keep_bytes: u64 = "0", bytes(0, limits::RECORD_KEEP_BYTES_MAX, None),
             ["RINGCAST_VHOST_DVR_KEEP_BYTES"], Live;
+    }
+
+    /// Upload to a store that speaks S3. What is on disk and whole is uploaded, the oldest first;
+    /// what the store does not take stays on disk and is tried again, also after a restart, until
+    /// it takes it. Who publishes and plays notices nothing. The access key comes from
+    /// `credentials_file` or from AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN.
+    Upload at [vhost.upload] {
+        ---
+        /// Upload.
+        enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_UPLOAD_ENABLED"], Live;
+        ---
+        /// URL of the store, such as "https://s3.example.com". Empty means Amazon's of `region`.
+        /// As with hooks, link-local addresses and those of metadata services are never called.
+        endpoint: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_ENDPOINT"], Live;
+        ---
+        /// The region that requests are signed for.
+        region: String = r#""us-east-1""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_REGION"], Live;
+        ---
+        /// The bucket. It has to be there.
+        bucket: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_BUCKET"], Live;
+        ---
+        /// The bucket is a part of the host's name, instead of the path. `endpoint` has to name it
+        /// then.
+        virtual_hosted: bool = "false", PREFER_FALSE,
+            ["RINGCAST_VHOST_UPLOAD_VIRTUAL_HOSTED"], Live;
+        ---
+        /// What objects are called: this, and the path of the file below the fixed part of
+        /// `dvr.dvr_path` or below `hls.hls_path`. [vhost] is filled in.
+        prefix: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_PREFIX"], Live;
+        ---
+        /// Upload recordings when they are whole.
+        recordings: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_UPLOAD_RECORDINGS"], Live;
+        ---
+        /// Upload segments and playlists of HLS that are written to `hls.hls_path`. A playlist goes
+        /// after the segments it names; keys (`hls.hls_keys`) are not uploaded. What is in the
+        /// bucket is never removed: give the bucket a rule for that.
+        segments: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_UPLOAD_SEGMENTS"], Live;
+        ---
+        /// Remove recordings from the disk when they are uploaded. Segments go as `hls.hls_cleanup`
+        /// says, but not before they are uploaded.
+        delete_after_upload: bool = "false", PREFER_FALSE,
+            ["RINGCAST_VHOST_UPLOAD_DELETE_AFTER_UPLOAD"], Live;
+        ---
+        /// Most bytes of segments that stay on disk only because they are not uploaded yet; beyond
+        /// it the oldest are removed. 0 means no limit. What recordings may take says `dvr`.
+        held_bytes: u64 = "10737418240", bytes(0, limits::UPLOAD_HELD_BYTES_MAX, None),
+            ["RINGCAST_VHOST_UPLOAD_HELD_BYTES"], Live;
+        ---
+        /// File with `aws_access_key_id = ...`, `aws_secret_access_key = ...` and perhaps
+        /// `aws_session_token = ...`, each on a line. It is read again when the store refuses them.
+        credentials_file: PathBuf = r#""""#, Kind::Path,
+            ["RINGCAST_VHOST_UPLOAD_CREDENTIALS_FILE"], Live;
+        ---
+        /// Longest time for one request; large files are sent in parts of 8 MiB or more.
+        timeout: Duration = "60", SECONDS, ["RINGCAST_VHOST_UPLOAD_TIMEOUT"], Live;
+        ---
+        /// Check the certificate of the store.
+        tls_verify: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_UPLOAD_TLS_VERIFY"], Live;
     }
 
     /// HTTP Live Streaming: each stream as a playlist and its segments, which are kept in memory

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::api::events::Journal;
 use super::sampler::Sampler;
+use super::upload::Summary;
 use crate::hub::StreamId;
 use crate::limits::ALERT_STREAMS_MAX;
 use crate::remux::{Registry, Stream};
@@ -35,6 +36,8 @@ pub enum AlertKind {
     Dropped,
     /// It is not recorded although it should be, or its recording has a gap.
     Recording,
+    /// What should be uploaded waits on disk, because the store does not take it. Of a vhost.
+    Upload,
 }
 
 impl AlertKind {
@@ -49,6 +52,7 @@ impl AlertKind {
             AlertKind::Timestamps => "timestamps",
             AlertKind::Dropped => "dropped",
             AlertKind::Recording => "recording",
+            AlertKind::Upload => "upload",
         }
     }
 }
@@ -67,7 +71,14 @@ const LOOKS_CLEAR: u32 = 2;
 /// Alerts now.
 #[derive(Debug, Default)]
 pub struct Alerts {
-    state: Mutex<BTreeMap<StreamId, Watched>>,
+    state: Mutex<BTreeMap<Subject, Watched>>,
+}
+
+/// What an alert is about.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subject {
+    Vhost(String),
+    Stream(StreamId),
 }
 
 #[derive(Debug, Default)]
@@ -89,13 +100,20 @@ struct Alert {
 }
 
 impl Alerts {
-    /// Looks at all streams.
-    pub fn look(&self, streams: &Registry, sampler: &Sampler, journal: &Journal) {
+    /// Looks at all streams, and at the uploads of all vhosts.
+    pub fn look(
+        &self,
+        streams: &Registry,
+        uploads: &[Summary],
+        sampler: &Sampler,
+        journal: &Journal,
+    ) {
         let now_ms = super::wall_ms();
         let mut state = self.state();
         for stream in streams.page(0, ALERT_STREAMS_MAX, Stream::is_published) {
-            let is_new = !state.contains_key(&stream.id);
-            let watched = state.entry(stream.id).or_default();
+            let subject = Subject::Stream(stream.id);
+            let is_new = !state.contains_key(&subject);
+            let watched = state.entry(subject).or_default();
             watched.seen = true;
             if is_new {
                 watched.id = id_of(stream.name.key());
@@ -105,6 +123,19 @@ impl Alerts {
                 continue;
             }
             let found = conditions(&stream, sampler, &mut watched.before, now_ms);
+            watched.update(&found, now_ms, journal);
+        }
+        for upload in uploads {
+            let watched = state.entry(Subject::Vhost(upload.vhost.clone())).or_default();
+            watched.seen = true;
+            // What is shown where streams have their address.
+            watched.url.clone_from(&upload.vhost);
+            watched.vhost.clone_from(&upload.vhost);
+            let mut found = BTreeMap::new();
+            if upload.is_failure() {
+                let text = format!("{} files wait on disk: {}", upload.waiting, upload.detail);
+                found.insert(AlertKind::Upload, text);
+            }
             watched.update(&found, now_ms, journal);
         }
         state.retain(|_, watched| {
@@ -136,7 +167,7 @@ impl Alerts {
         counts
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, BTreeMap<StreamId, Watched>> {
+    fn state(&self) -> std::sync::MutexGuard<'_, BTreeMap<Subject, Watched>> {
         // Used by one thread; a panic leaves at worst an alert out.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,13 +265,18 @@ fn conditions(
     if stream.stats.keyframes.load(Relaxed) > 0 && gop > i64::from(GOP_MS_MAX) {
         found.insert(AlertKind::LongGop, format!("{gop} ms between keyframes"));
     }
+    let since = stream.stats.published_since_ms.load(Relaxed);
+    let none = stream.stats.keyframes.load(Relaxed) == 0;
+    let pictures = stream.stats.video_messages.load(Relaxed) > 0;
+    if none && pictures && since > 0 && now_ms - since > i64::from(GOP_MS_MAX) {
+        found.insert(AlertKind::LongGop, "no keyframe since it began".into());
+    }
     let audio_ms = health.audio_ms.load(Relaxed);
     let skew = video_ms - audio_ms;
     if video_ms > 0 && audio_ms > 0 && skew.abs() > SKEW_MS_MAX {
         let ahead = if skew > 0 { "video" } else { "audio" };
         found.insert(AlertKind::AvSkew, format!("{ahead} is {} ms ahead", skew.abs()));
     }
-    let since = stream.stats.published_since_ms.load(Relaxed);
     if since > 0 && now_ms - since >= AGE_MS_MIN {
         let stated = f64::from(health.stated_kbps.load(Relaxed));
         let real = sampler.stream_kbps(stream, now_ms)[0] as f64;
@@ -280,7 +316,7 @@ mod tests {
         let stream = registry.open(&name).unwrap();
         assert!(stream.acquire("session", 0).is_ok());
         let (sampler, journal, alerts) = (Sampler::new(), Journal::new(), Alerts::default());
-        let look = || alerts.look(&registry, &sampler, &journal);
+        let look = || alerts.look(&registry, &[], &sampler, &journal);
         let health = &stream.stats.health;
         health.reordered.store(1_000, Relaxed);
         look();
@@ -328,6 +364,10 @@ mod tests {
         stream.stats.published_since_ms.store(1_000, Relaxed);
         assert!(found(5_000).is_empty(), "too young to be judged");
         assert_eq!(found(20_000), [AlertKind::Bitrate, AlertKind::FrameRate]);
+        stream.stats.keyframes.store(0, Relaxed);
+        stream.stats.video_messages.store(1, Relaxed);
+        assert!(!found(11_000).contains(&AlertKind::LongGop));
+        assert!(found(11_001).contains(&AlertKind::LongGop), "no keyframe at all");
         assert!(is_off(60.0, 100.0) && !is_off(80.0, 100.0) && !is_off(5.0, 0.0));
     }
 }

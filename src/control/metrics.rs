@@ -10,6 +10,7 @@ use super::api::{Api, System};
 use super::front::Front;
 use super::hooks::stats::{BUCKETS_MS, HookStats};
 use super::serve::Handle;
+use super::upload::Summary;
 use crate::hub::{Counters, Reason, RecordingState};
 use crate::limits;
 use crate::remux::Stream;
@@ -130,6 +131,7 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     }
     hooks(out, &handle.hook_stats);
     disks(out, handle);
+    uploads(out, handle);
     let arena = handle.arena.stats();
     let help = "Media memory that may be used, bytes.";
     out.gauge("ringcast_media_memory_limit_bytes", help, arena.limit);
@@ -175,6 +177,33 @@ fn disks(out: &mut Text, handle: &Handle) {
     for (name, help, value) in counters {
         out.counter(name, help, value.load(Relaxed));
     }
+}
+
+/// What is uploaded, by vhosts that upload.
+fn uploads(out: &mut Text, handle: &Handle) {
+    let all = handle.uploads.summaries();
+    type Pick = fn(&Summary) -> u64;
+    let families: [(&str, &str, &str, Pick); 7] = [
+        ("ringcast_uploads_waiting", "gauge", "Files that wait for their upload.", |s| s.waiting),
+        ("ringcast_uploads_waiting_bytes", "gauge", "Bytes of them.", |s| s.waiting_bytes),
+        ("ringcast_uploads_failing", "gauge", "1 while uploads fail or are refused.", |s| {
+            s.is_failure().into()
+        }),
+        ("ringcast_uploaded_files_total", "counter", "Files uploaded.", |s| s.files),
+        ("ringcast_uploaded_bytes_total", "counter", "Bytes uploaded.", |s| s.bytes),
+        ("ringcast_uploads_failed_total", "counter", "Attempts that failed.", |s| s.failed),
+        ("ringcast_uploads_given_up_total", "counter", "Files not uploaded any more.", |s| {
+            s.given_up
+        }),
+    ];
+    for (name, kind, help, pick) in families {
+        out.family(name, kind, help);
+        for summary in &all {
+            out.value(name, &[("vhost", summary.vhost.clone())], pick(summary));
+        }
+    }
+    let limit = limits::UPLOADS_WAITING_MAX;
+    out.gauge("ringcast_uploads_waiting_limit", "Files of a vhost that are listed.", limit);
 }
 
 /// What the API does and refuses.

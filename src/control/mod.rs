@@ -23,6 +23,7 @@ pub mod serve;
 mod signals;
 pub mod summary;
 pub mod tls;
+pub mod upload;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};

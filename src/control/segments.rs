@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 
 use super::disk::{Disk, DiskFault, Root};
 use super::hooks::grumble::Grumble;
+use super::upload::{Kind, NewFile, Uploads};
 use crate::config::{Config, Vhost};
-use crate::hub::segments::{Piece, Segment};
+use crate::hub::segments::{Piece, Segment, bytes_of};
 use crate::hub::{Counters, Reason};
 use crate::media::name::StreamName;
 use crate::proto::hls::{Template, Values};
@@ -37,6 +38,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// The disks.
     pub disk: Rc<Disk>,
+    /// Who takes files elsewhere.
+    pub uploads: Arc<Uploads>,
     /// Woken when there are segments.
     pub news: Arc<Notify>,
 }
@@ -213,12 +216,14 @@ impl SegmentFiles {
         segment: &Segment,
         written: &mut Written,
     ) -> Result<(), DiskFault> {
-        let cleanup = vhost.hls.hls_cleanup;
-        self.begin_anew(cleanup, segment, written).await?;
+        let (cleanup, name) = (vhost.hls.hls_cleanup, &stream.name);
+        self.begin_anew(cleanup, name, segment, written).await?;
         if let Some(init) = &segment.init
             && !written.inits.contains(&init.name)
         {
             self.put(&written.root, &init.name, vec![init.bytes.clone()]).await?;
+            let bytes = init.bytes.len() as u64;
+            self.upload(vhost, stream, Kind::Segment, written, &init.name, bytes);
             written.inits.push(init.name.clone());
         }
         let key = segment.key.as_ref();
@@ -228,14 +233,40 @@ impl SegmentFiles {
         }
         let pieces = segment.pieces.iter().map(|piece| Bytes::from_owner(Shared(piece.clone())));
         self.put(&written.root, &segment.name, pieces.collect()).await?;
+        let bytes = bytes_of(&segment.pieces);
+        self.upload(vhost, stream, Kind::Segment, written, &segment.name, bytes);
         let names = (vec![segment.name.clone()], key.map(|key| key.name.clone()));
         written.segments.insert(segment.number, names);
         let Some(list) = stream.segments().map(|segments| segments.list()) else { return Ok(()) };
         let first = written.first_up_to(segment.number);
         let text = playlist::plain(&list, first..=segment.number);
+        let bytes = text.len() as u64;
         self.put(&written.root, &written.playlist, vec![Bytes::from(text)]).await?;
+        self.upload(vhost, stream, Kind::Playlist, written, &written.playlist, bytes);
         let oldest = list.segments.front().map_or(0, |first| first.number);
-        self.remove_where(cleanup, written, |number| number < oldest).await
+        self.remove_where(cleanup, name, written, |number| number < oldest).await
+    }
+
+    fn upload(
+        &self,
+        vhost: &Vhost,
+        stream: &Stream,
+        kind: Kind,
+        written: &Written,
+        path: &str,
+        bytes: u64,
+    ) {
+        let (root, name) = (written.root.path(), &stream.name);
+        let new = NewFile { kind, stream: name.url(), root, path, bytes };
+        self.parts.uploads.note(name.vhost(), &vhost.upload, new);
+    }
+
+    /// Removes a file, unless it waits for its upload: then it goes after that.
+    async fn let_go(&self, name: &StreamName, root: &Root, path: &str) -> Result<(), DiskFault> {
+        match self.parts.uploads.hold(name.vhost(), root.path(), path) {
+            true => Ok(()),
+            false => self.parts.disk.remove(root, path).await,
+        }
     }
 
     /// Numbers that begin anew are those of another playlist. Its files go before the new ones
@@ -243,11 +274,12 @@ impl SegmentFiles {
     async fn begin_anew(
         &self,
         cleanup: bool,
+        name: &StreamName,
         segment: &Segment,
         written: &mut Written,
     ) -> Result<(), DiskFault> {
         if written.segments.last_key_value().is_some_and(|(last, _)| *last >= segment.number) {
-            self.remove_where(cleanup, written, |_| true).await?;
+            self.remove_where(cleanup, name, written, |_| true).await?;
             written.inits.clear();
         }
         Ok(())
@@ -262,11 +294,13 @@ impl SegmentFiles {
         written: &mut Written,
     ) -> Result<(), DiskFault> {
         let cleanup = vhost.dash.dash_cleanup;
-        self.begin_anew(cleanup, segment, written).await?;
+        self.begin_anew(cleanup, &stream.name, segment, written).await?;
         let inits = segment.period.iter().flat_map(|period| period.tracks.iter().flatten());
         for init in inits {
             if !written.inits.contains(&init.name) {
                 self.put(&written.root, &init.name, vec![init.bytes.clone()]).await?;
+                let bytes = init.bytes.len() as u64;
+                self.upload(vhost, stream, Kind::Segment, written, &init.name, bytes);
                 written.inits.push(init.name.clone());
             }
         }
@@ -275,8 +309,10 @@ impl SegmentFiles {
         for (name, track) in TRACKS.into_iter().zip(&segment.tracks) {
             let Some(track) = track else { continue };
             let name = format!("{folder}/{name}-{}.m4s", track.number);
+            let bytes = bytes_of(&track.pieces);
             let pieces = track.pieces.iter().map(|piece| Bytes::from_owner(Shared(piece.clone())));
             self.put(&written.root, &name, pieces.collect()).await?;
+            self.upload(vhost, stream, Kind::Segment, written, &name, bytes);
             names.push(name);
         }
         written.segments.insert(segment.number, (names, None));
@@ -284,9 +320,11 @@ impl SegmentFiles {
         let Some(terms) = &list.dash else { return Ok(()) };
         let first = written.first_up_to(segment.number);
         let text = manifest::plain(&list, terms, first..=segment.number);
+        let bytes = text.len() as u64;
         self.put(&written.root, &written.playlist, vec![Bytes::from(text)]).await?;
+        self.upload(vhost, stream, Kind::Playlist, written, &written.playlist, bytes);
         let oldest = list.segments.front().map_or(0, |first| first.number);
-        self.remove_where(cleanup, written, |number| number < oldest).await
+        self.remove_where(cleanup, &stream.name, written, |number| number < oldest).await
     }
 
     /// Writes a file as a whole, in the place of one that has its name.
@@ -305,18 +343,19 @@ impl SegmentFiles {
     async fn remove_where(
         &self,
         cleanup: bool,
+        name: &StreamName,
         written: &mut Written,
         goes: impl Fn(u64) -> bool,
     ) -> Result<(), DiskFault> {
         let numbers: Vec<u64> = written.segments.keys().copied().filter(|n| goes(*n)).collect();
         for number in numbers {
-            let Some((names, key)) = written.segments.remove(&number) else { continue };
+            let Some((files, key)) = written.segments.remove(&number) else { continue };
             if !cleanup {
                 continue;
             }
-            for name in names {
-                if !written.segments.values().any(|(others, _)| others.contains(&name)) {
-                    self.parts.disk.remove(&written.root, &name).await?;
+            for file in files {
+                if !written.segments.values().any(|(others, _)| others.contains(&file)) {
+                    self.let_go(name, &written.root, &file).await?;
                 }
             }
             if let Some(key) = key.filter(|key| !written.has_key(key)) {
@@ -358,7 +397,7 @@ impl SegmentFiles {
             let of_root = of_root.chain(&inits).map(|file| (&root, file));
             let of_keys = segments.values().filter_map(|(_, key)| Some((&keys, key.as_ref()?)));
             for (root, file) in of_root.chain(of_keys) {
-                if let Err(why) = self.parts.disk.remove(root, file).await {
+                if let Err(why) = self.let_go(&name, root, file).await {
                     self.complain(&name, &why);
                 }
             }

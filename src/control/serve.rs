@@ -41,6 +41,7 @@ use super::segments::{self, SegmentFiles};
 use super::signals::Signals;
 use super::summary::Summary;
 use super::tls::TlsError;
+use super::upload::{self, Uploads};
 use super::{heartbeat, wall_ms};
 
 /// Why serving could not start, or ended.
@@ -129,6 +130,8 @@ pub struct Handle {
     pub disk_stats: Arc<DiskStats>,
     /// What operators want recorded.
     pub record_wishes: Arc<Wishes>,
+    /// What is uploaded.
+    pub uploads: Arc<Uploads>,
     /// The configuration in force.
     pub config: Arc<Current>,
     /// What ends TLS for HTTP streaming.
@@ -186,6 +189,7 @@ pub fn serve(
         hook_stats: Arc::default(),
         disk_stats: Arc::default(),
         record_wishes: Arc::default(),
+        uploads: Arc::default(),
         config: current.clone(),
         front: front.clone(),
         reloader: Reloader::new(current.clone(), post.clone(), log.clone(), identities),
@@ -246,6 +250,9 @@ pub fn serve(
     }
     // A shard that has something to send goes before whatever this thread does.
     let _ = rustix::process::nice(NICE);
+    let uploader = upload::start(handle.uploads.clone(), handle.config.clone(), handle.own.clone());
+    let uploader = uploader.map_err(|why| ServeError::System("cannot start a thread", why))?;
+    let uploads = handle.uploads.clone();
     tokio_uring::start(async {
         let signals = Signals::new()?;
         tracing::info!(
@@ -306,6 +313,9 @@ pub fn serve(
         }
         outcome
     })?;
+    // What is not uploaded stays on disk, and is after the next start.
+    uploads.stop();
+    let _ = uploader.join();
     for thread in threads {
         // A shard that panicked has reported itself already.
         let _ = thread.join();
@@ -323,6 +333,7 @@ fn segment_parts(handle: &Handle, news: Arc<tokio::sync::Notify>) -> segments::P
         desk: handle.admission.desk.clone(),
         counters: handle.own.clone(),
         disk: Disk::new(handle.disk_stats.clone()),
+        uploads: handle.uploads.clone(),
         news,
     }
 }
@@ -357,6 +368,7 @@ fn recorder_parts(handle: &Handle, hooks: Rc<Hooks>) -> recorder::Parts {
         disk: Disk::new(handle.disk_stats.clone()),
         hooks,
         wishes: handle.record_wishes.clone(),
+        uploads: handle.uploads.clone(),
         media_memory: handle.arena.stats().limit as u64,
         backlog: Default::default(),
         grumble: Default::default(),

@@ -92,6 +92,11 @@ reasons! {
     /// A recording was removed, because of its age or for want of room (`dvr.keep_hours`,
     /// `dvr.keep_bytes`).
     RecordRemoved = "record_removed",
+    /// A file could not be uploaded; it stays on disk and is tried again.
+    UploadFailed = "upload_failed",
+    /// A file is not uploaded: it cannot be read, is too large, or had to make room
+    /// (`dvr.keep_bytes`, `dvr.keep_hours`, `upload.held_bytes`).
+    UploadGivenUp = "upload_given_up",
     /// A hook about something that has happened was given up after several tries.
     HookGivenUp = "hook_given_up",
     /// Over `limits.players` or `limits.publishers` of the vhost.

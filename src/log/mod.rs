@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded, select_biased};
 use tracing::{Level, Subscriber};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::{Registry, fmt, reload};
 
@@ -112,7 +112,9 @@ fn build(
     let tail = Tail { lines: lines_in, counters: counters.clone() };
     let output = move || tail.clone();
     let lines = fmt::layer().event_format(form).with_writer(output);
-    let subscriber = Registry::default().with(level).with(lines);
+    // The store's library tells of every retry; the uploads have lines of their own.
+    let ours = filter_fn(|event| !event.target().starts_with("object_store"));
+    let subscriber = Registry::default().with(level).with(ours).with(lines);
     Ok((subscriber, LogHandle { control: control_in, counters, level: level_handle }))
 }
 

@@ -8,11 +8,14 @@
 
 pub mod admission;
 pub mod browser;
+pub mod faulty_disk;
 pub mod hook_server;
 pub mod http;
 pub mod media;
 pub mod packets;
 pub mod process;
 pub mod server;
+pub mod store;
 pub mod ts;
 pub mod units;
+pub mod venv;

@@ -136,7 +136,9 @@ impl Api {
             if turns.is_multiple_of(SAMPLE_TURNS) {
                 self.system.sample(&self.handle);
                 self.sampler.sample_streams(&self.handle.streams, super::wall_ms());
-                self.alerts.look(&self.handle.streams, &self.sampler, &self.journal);
+                let uploads = self.handle.uploads.summaries();
+                let streams = &self.handle.streams;
+                self.alerts.look(streams, &uploads, &self.sampler, &self.journal);
             }
             if turns.is_multiple_of(CLIENT_TURNS) {
                 self.sampler.sample_clients(&self.handle.clients).await;
@@ -248,6 +250,7 @@ impl Api {
             Route::Clients(Some(id)) => self.client(request, &id).await,
             Route::Dvrs(None) => self.dvrs(),
             Route::Dvrs(Some(id)) => self.dvr(request, &id),
+            Route::Uploads => Reply::success(&[("uploads", self.uploads())]),
             Route::Raw => srs::raw(&self.handle, request),
             Route::Clusters => srs::clusters(&self.handle, request),
             Route::TestRequests => srs::echo(request),
@@ -334,6 +337,12 @@ impl Api {
         let list: Vec<_> =
             streams.iter().filter_map(|stream| live::dvr_json(stream, now_ms)).collect();
         Reply::list("dvrs", &list)
+    }
+
+    /// What is uploaded and what waits for it, by vhosts.
+    fn uploads(&self) -> Value {
+        let now_ms = super::wall_ms();
+        self.handle.uploads.summaries().iter().map(|summary| summary.json(now_ms)).collect()
     }
 
     /// The recording of a stream: looked at, begun or ended. What the API wants stands over the

@@ -25,6 +25,7 @@ pub(super) enum Route {
     Clients(Option<String>),
     /// Recordings, by the ids of their streams.
     Dvrs(Option<String>),
+    Uploads,
     Raw,
     Clusters,
     TestRequests,
@@ -70,6 +71,7 @@ pub(super) fn find(path: &str, port: Port) -> Route {
         "authors" => Route::Authors,
         "features" => Route::Features,
         "vhosts" | "streams" | "clients" | "dvrs" => Route::Redirect(format!("{path}/")),
+        "uploads" => Route::Uploads,
         "raw" => Route::Raw,
         "clusters" => Route::Clusters,
         "tests/requests" => Route::TestRequests,
@@ -133,6 +135,7 @@ mod tests {
         assert_eq!(api("/api/v1/tests/errors"), Route::TestErrors);
         assert_eq!(api("/api/v1/dvrs/"), Route::Dvrs(None));
         assert_eq!(api("/api/v1/dvrs/vid-1"), Route::Dvrs(Some("vid-1".into())));
+        assert_eq!(api("/api/v1/uploads"), Route::Uploads);
         assert_eq!(api("/metrics"), Route::Metrics);
     }
 

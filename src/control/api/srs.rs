@@ -45,6 +45,7 @@ pub(super) fn v1() -> Reply {
                     ?stream= those of a stream; DELETE closes one, or with ?ip= all of an \
                     address",
         "dvrs": "what is recorded; POST to the id of a stream begins, DELETE ends a recording",
+        "uploads": "what is uploaded to an object store, and what waits for it",
         "raw": "raw api, reload the configuration",
         "clusters": "origin cluster server API",
         "perf": "System performance stat",

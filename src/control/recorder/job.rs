@@ -11,12 +11,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use super::follow::{Follower, Message, Pieces};
-use super::packing::{Headers, Packing, Plan, Put, earliest};
+use super::packing::{Headers, Packing, Plan, Put, earliest, newest_init};
 use super::path::Template;
 use super::{Parts, recover};
 use crate::config::{Dvr, DvrPlan, TimeJitter};
 use crate::control::disk::{DiskFault, NewFile, Root};
 use crate::control::hooks::body::Happening;
+use crate::control::upload::{self, Kind};
 use crate::control::wall_ms;
 use crate::hub::{Flags, Format, Join, Reason, Recording, RecordingState};
 use crate::limits;
@@ -57,6 +58,8 @@ pub(super) struct Open {
     good: u64,
     has_video: bool,
     has_key: bool,
+    /// So many messages that come first are older than the file's description of the tracks.
+    old: usize,
 }
 
 const LOOK: Duration = Duration::from_millis(limits::RECORD_LOOK_MS);
@@ -257,10 +260,13 @@ impl Job {
                 .then_some(self.dvr.dvr_duration.as_millis() as i64),
         };
         let appends = self.dvr.dvr_plan == DvrPlan::Append;
-        let mut file = match appends {
-            true => disk.append(&root, &path).await?,
-            false => disk.create(&root, &path).await?,
+        let opening = async {
+            match appends {
+                true => disk.append(&root, &path).await,
+                false => disk.create(&root, &path).await,
+            }
         };
+        let mut file = self.patiently(follower, opening).await?;
         let mut pieces = Pieces::default();
         let first = std::mem::take(&mut self.pending);
         let packing = match file.is_empty() {
@@ -280,7 +286,8 @@ impl Job {
         tracing::info!(stream = %self.stream.name, file = %file.path(), "recording");
         let good = file.len();
         let (has_video, has_key) = (false, false);
-        self.open = Some(Open { file, packing, began, good, has_video, has_key });
+        let old = newest_init(&first).unwrap_or(0);
+        self.open = Some(Open { file, packing, began, good, has_video, has_key, old });
         let mut rest = first.into_iter();
         let mut left = None;
         for message in rest.by_ref() {
@@ -342,6 +349,8 @@ impl Job {
     fn put(&mut self, message: &Message, pieces: &mut Pieces) -> bool {
         let Some(open) = &mut self.open else { return true };
         let flags = message.flags;
+        let old = open.old > 0;
+        open.old = open.old.saturating_sub(1);
         if flags.has(Flags::VIDEO) && !flags.has(Flags::SEQUENCE_HEADER) {
             let key = flags.has(Flags::KEYFRAME);
             if !key && !open.has_key && self.dvr.dvr_wait_keyframe {
@@ -350,7 +359,26 @@ impl Job {
             open.has_video = true;
             open.has_key |= key;
         }
-        open.packing.put(&mut self.headers, message, open.good, pieces) == Put::Done
+        open.packing.put(&mut self.headers, message, old, open.good, pieces) == Put::Done
+    }
+
+    /// Waits for the disk, and looks after what comes meanwhile.
+    async fn patiently<T>(&mut self, follower: &mut Follower, work: impl Future<Output = T>) -> T {
+        let began = Instant::now();
+        let mut work = pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(LOOK) => {
+                    follower.refresh();
+                    self.look_at_backlog(follower);
+                    if began.elapsed() > Duration::from_millis(limits::DISK_SLOW_MS) {
+                        self.recording.set_state(RecordingState::Slow);
+                    }
+                }
+            }
+        }
     }
 
     /// Writes pieces at the end of the open file; meanwhile what comes is looked after.
@@ -361,23 +389,7 @@ impl Job {
             return Ok(());
         }
         let bytes = pieces.len() as u64;
-        let began = Instant::now();
-        let result = {
-            let mut writing = pin!(open.file.append(pieces.into_bytes()));
-            loop {
-                tokio::select! {
-                    biased;
-                    result = &mut writing => break result,
-                    () = tokio::time::sleep(LOOK) => {
-                        follower.refresh();
-                        self.look_at_backlog(follower);
-                        if began.elapsed() > Duration::from_millis(limits::DISK_SLOW_MS) {
-                            self.recording.set_state(RecordingState::Slow);
-                        }
-                    }
-                }
-            }
-        };
+        let result = self.patiently(follower, open.file.append(pieces.into_bytes())).await;
         if result.is_ok() {
             open.good = open.file.len();
             self.recording.bytes.fetch_add(bytes, Relaxed);
@@ -580,12 +592,13 @@ struct Closer {
 
 impl Closer {
     async fn give_name(&self, file: NewFile) {
-        let path = file.path();
+        let (path, bytes) = (file.path(), file.len());
         match file.finish().await {
             Ok(path) => {
                 self.recording.files.fetch_add(1, Relaxed);
                 self.parts.retention_due.set(true);
                 tracing::info!(stream = %self.stream.name, file = %path, "recorded");
+                self.upload(&path, bytes);
                 self.tell(&path);
             }
             Err(why) => self.left_behind(&path, &why),
@@ -601,6 +614,13 @@ impl Closer {
         self.parts.counters.count(reason);
         tracing::warn!(reason = reason.name(), stream = %self.stream.name, file = path,
             "a recording stays as it is; see `ringcast recover`: {why}");
+    }
+
+    fn upload(&self, path: &str, bytes: u64) {
+        let (config, name) = ((self.parts.config)(), &self.stream.name);
+        let (stream, root) = (name.url(), Path::new(&self.root));
+        let new = upload::NewFile { kind: Kind::Recording, stream, root, path, bytes };
+        self.parts.uploads.note(name.vhost(), &config.vhost(name.vhost()).upload, new);
     }
 
     /// on_dvr.

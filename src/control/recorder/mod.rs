@@ -9,7 +9,7 @@
 mod follow;
 mod job;
 mod packing;
-mod path;
+pub mod path;
 pub mod recover;
 mod retention;
 
@@ -25,6 +25,7 @@ use super::disk::Disk;
 use super::hooks::Hooks;
 use super::hooks::body::Happening;
 use super::hooks::grumble::Grumble;
+use super::upload::Uploads;
 use super::wall_ms;
 use crate::config::{Config, Dvr};
 use crate::hub::{Counters, Recording, StreamId};
@@ -84,6 +85,8 @@ pub struct Parts {
     pub hooks: Rc<Hooks>,
     /// What operators want.
     pub wishes: Arc<Wishes>,
+    /// Who takes files that are whole elsewhere.
+    pub uploads: Arc<Uploads>,
     /// Media memory, bytes.
     pub media_memory: u64,
     /// What recordings keep of it that nobody else needs, bytes.

@@ -106,7 +106,8 @@ impl Packing {
         let mut head = Vec::new();
         let packing = match plan.format {
             Format::Fmp4 => {
-                let init = init_of(first).unwrap_or(&headers.prologue);
+                let init = newest_init(first).and_then(|at| init_in(first.get(at)?));
+                let init = init.unwrap_or(&headers.prologue);
                 let mut file = Mp4File::begin(&mut head, init, 0, plan.whole).ok()?;
                 if plan.rebased {
                     let times = first.iter().filter_map(sample_of);
@@ -147,11 +148,13 @@ impl Packing {
         Packing::Flv(Box::new(file))
     }
 
-    /// Adds a message; `at` is where the file ends without what `pieces` has.
+    /// Adds a message; `at` is where the file ends without what `pieces` has. What an `old` message
+    /// says of the tracks is out of date.
     pub fn put(
         &mut self,
         headers: &mut Headers,
         message: &Message,
+        old: bool,
         at: u64,
         pieces: &mut Pieces,
     ) -> Put {
@@ -188,7 +191,7 @@ impl Packing {
                 }
             }
             Packing::Mp4(file) => {
-                if let Some(init) = init_in(message) {
+                if let Some(init) = init_in(message).filter(|_| !old) {
                     if !file.begins_with(init) {
                         return Put::Cut;
                     }
@@ -249,9 +252,14 @@ fn init_in(message: &Message) -> Option<&[u8]> {
     }
 }
 
-/// The one that a file of these messages has to begin with, if they bring one.
-fn init_of(first: &[Message]) -> Option<&[u8]> {
-    first.first().and_then(init_in)
+/// Place of the message whose initialisation segment a file of these messages has to begin with.
+/// Usually the first has it; codecs that tell their size in pictures only have another one in front
+/// of the first picture, with audio frames before it.
+pub fn newest_init(first: &[Message]) -> Option<usize> {
+    let is_picture = |message: &Message| message.is_frame() && message.flags.has(Flags::VIDEO);
+    let picture = first.iter().position(is_picture);
+    let has_init = |at: &usize| first.get(*at).and_then(init_in).is_some();
+    picture.filter(has_init).or(Some(0).filter(has_init))
 }
 
 /// The sample of a message, and how many bytes of others are in front of it.

@@ -22,7 +22,7 @@ struct Found {
 
 /// Looks at all vhosts with limits.
 pub(super) async fn clean(parts: &Parts, config: &Config) {
-    for (_, vhost) in config.all_vhosts() {
+    for (name, vhost) in config.all_vhosts() {
         let dvr = &vhost.dvr;
         let template = Template::new(&dvr.dvr_path);
         let limited = dvr.keep_hours > 0 || dvr.keep_bytes > 0;
@@ -38,6 +38,11 @@ pub(super) async fn clean(parts: &Parts, config: &Config) {
         }
         let Ok(root) = parts.disk.root(template.root()).await else { continue };
         for path in doomed {
+            if parts.uploads.removed(name, template.root(), &path) {
+                parts.counters.count(Reason::UploadGivenUp);
+                let reason = Reason::UploadGivenUp.name();
+                tracing::warn!(reason, file = path, "it had to go before it was uploaded");
+            }
             match parts.disk.remove(&root, &path).await {
                 Ok(()) => {
                     parts.counters.count(Reason::RecordRemoved);
