@@ -58,6 +58,9 @@ fn recover_all(files: &[PathBuf]) -> ExitCode {
             Ok(done) => {
                 let name = done.path.display();
                 println!("{name}: whole, {} bytes; {} bytes were cut off", done.len, done.cut);
+                if !done.holds.is_empty() {
+                    println!("{name}: {}", done.holds);
+                }
             }
             Err(why) => {
                 eprintln!("ringcast: {}: {why}", file.display());

@@ -372,6 +372,30 @@ mod seeds {
         with(&[what, time, body.len() as u8], body)
     }
 
+    /// A few pictures and audio frames, packed.
+    fn transport_stream() -> Vec<u8> {
+        use ringcast::hub::Container;
+        use ringcast::media::Kind;
+        use ringcast::remux::mux::{Muxer, Wanted};
+        let mut muxer = Muxer::new(Container::Ts, Wanted { audio: true, video: true });
+        // With the length that its SPS has.
+        let mut header = AVC_HEADER.to_vec();
+        header[12] += 1;
+        muxer.learn(Kind::Video, &header);
+        muxer.learn(Kind::Audio, AAC_HEADER);
+        let mut out = Vec::new();
+        for n in 0..8 {
+            for (kind, payload) in
+                [(Kind::Video, if n == 0 { KEYFRAME } else { FRAME }), (Kind::Audio, AAC_FRAME)]
+            {
+                muxer.message(kind, n * 40, payload, 0);
+                out.extend_from_slice(muxer.bytes());
+            }
+        }
+        assert!(out.len() > 188 * 12, "{} bytes", out.len());
+        out
+    }
+
     fn whole() -> Vec<Seed> {
         let mut live = vec![2];
         live.extend(step(2, 3, &metadata()));
@@ -405,7 +429,14 @@ mod seeds {
         packed.extend(step(0x81, 5, b"\x90OpusOpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0"));
         packed.extend(step(0x85, 5, b"\x91Opus\xfc\x01\x02"));
         let media = media_chunks();
+        let ts = transport_stream();
+        let mut damaged = ts.clone();
+        damaged.drain(188 * 5..188 * 6 + 3);
+        damaged[188 * 9 + 4] ^= 0xff;
         vec![
+            ("ts_demux", "h264-aac", with(&[2], &ts)),
+            ("ts_demux", "damaged", with(&[8], &damaged)),
+            ("ts_demux", "tables", with(&[1], &ts[..188 * 3])),
             ("mux", "containers", packed),
             ("live", "plain", live),
             ("live", "large", large),

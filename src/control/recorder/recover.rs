@@ -3,17 +3,21 @@
 //! Nothing is guessed: what is not whole at the end is cut off, and what belongs to a whole file
 //! (duration and index of FLV, the `moov` of MP4) is made from what is there.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead as _, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
 use crate::media::Kind;
+use crate::media::unit::TICKS_PER_MS;
 use crate::proto::flv::{FILE_HEADER_BYTES, TAG_HEAD_BYTES};
 use crate::proto::flv_file::{self, FlvFile, TAG_FRAME_BYTES};
 use crate::proto::mp4::file::{self as mp4, Item, Mp4File};
+use crate::proto::ts::demux::{Carries, Damage, Demux, Event};
 
 /// Why a file cannot be made whole.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +39,8 @@ pub struct Recovered {
     pub len: u64,
     /// Bytes at the end that were no whole frame and are gone.
     pub cut: u64,
+    /// What a transport stream holds, in words; empty for other files.
+    pub holds: String,
 }
 
 /// Makes a file whole. `NAME.tmp` is called `NAME` then, unless that is taken.
@@ -46,6 +52,9 @@ pub fn recover(path: &Path) -> Result<Recovered, RecoverError> {
     let before = file.metadata()?.len();
     let len = make_whole(&file)?;
     file.sync_all()?;
+    let mut magic = [0];
+    let is_ts = file.read_at(&mut magic, 0)? == 1 && magic == [0x47];
+    let holds = if is_ts { scan_ts(&file)?.to_string() } else { String::new() };
     let mut now = path.to_owned();
     let name = path.file_name().and_then(|name| name.to_str());
     if let Some(name) = name.and_then(|name| name.strip_suffix(".tmp")) {
@@ -56,7 +65,7 @@ pub fn recover(path: &Path) -> Result<Recovered, RecoverError> {
             Err(errno) => return Err(io::Error::from(errno).into()),
         }
     }
-    Ok(Recovered { path: now, len, cut: before.saturating_sub(len) })
+    Ok(Recovered { path: now, len, cut: before.saturating_sub(len), holds })
 }
 
 /// Makes an open file whole. Returns how long it is then.
@@ -69,7 +78,7 @@ pub fn make_whole(file: &File) -> Result<u64, RecoverError> {
     match &magic[..read] {
         [b'F', b'L', b'V', ..] => recover_flv(file),
         [_, _, _, _, b'f', b't', b'y', b'p'] => recover_mp4(file),
-        [0x47, ..] => recover_ts(file, file.metadata()?.len()),
+        [0x47, ..] => recover_ts(file),
         _ => Err(RecoverError::Foreign("it begins like nothing that is known")),
     }
 }
@@ -124,30 +133,89 @@ fn recover_flv(file: &File) -> Result<u64, RecoverError> {
     Ok(len)
 }
 
-/// A file that ends inside of a packet ends inside of a picture or an audio frame, too: it is cut
-/// off where that begins.
-fn recover_ts(file: &File, len: u64) -> Result<u64, RecoverError> {
-    let mut end = len / 188 * 188;
-    let mut at = if end == len { 0 } else { end };
-    let mut packet = [0; 188];
-    while at > 0 {
-        at -= 188;
-        file.read_exact_at(&mut packet, at)?;
-        if begins_unit(&packet) {
-            end = at;
-            break;
-        }
-    }
-    file.set_len(end)?;
-    Ok(end)
+/// Cuts a file off behind its last whole unit.
+fn recover_ts(file: &File) -> Result<u64, RecoverError> {
+    let held = scan_ts(file)?;
+    file.set_len(held.end)?;
+    Ok(held.end)
 }
 
-/// True for the first packet of a PES (ISO 13818-1 2.4.3.2, 2.4.3.6).
-fn begins_unit(packet: &[u8; 188]) -> bool {
-    let adapted = packet[3] & 0x20 != 0;
-    let payload = 4 + if adapted { 1 + usize::from(packet[4]) } else { 0 };
-    let start = packet.get(payload..).unwrap_or_default();
-    packet[0] == 0x47 && packet[1] & 0x40 != 0 && start.starts_with(&[0, 0, 1])
+/// What a transport stream holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct TsFile {
+    /// Place behind the last whole unit.
+    pub end: u64,
+    /// Its tracks, with the number of their units.
+    pub tracks: Vec<(Carries, u64)>,
+    /// From the first unit to the last, ms.
+    pub duration_ms: u64,
+    /// What was damaged, and how often.
+    pub damage: BTreeMap<Damage, u64>,
+}
+
+impl fmt::Display for TsFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (carries, units) in &self.tracks {
+            match carries {
+                Carries::Video(codec) => write!(f, "{units} pictures of {codec}, ")?,
+                Carries::Audio(codec) => write!(f, "{units} frames of {codec}, ")?,
+                Carries::Other(kind) => write!(f, "{units} units of stream type {kind:#x}, ")?,
+            }
+        }
+        write!(f, "{:.3} s", self.duration_ms as f64 / 1000.0)?;
+        for (damage, times) in &self.damage {
+            write!(f, "; {damage}: {times}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a transport stream from its beginning to its end.
+///
+/// # Errors
+/// It cannot be read, or nothing whole is in it.
+pub fn scan_ts(file: &File) -> Result<TsFile, RecoverError> {
+    let (mut held, mut demux) = (TsFile::default(), Demux::new());
+    let mut span: Option<(i64, i64)> = None;
+    let mut tell = |event: Event<'_>| match event {
+        Event::Tracks(tracks) => {
+            // What it had before counts, too.
+            for track in tracks.iter().skip(held.tracks.len()) {
+                held.tracks.push((track.carries, 0));
+            }
+            for (known, track) in held.tracks.iter_mut().zip(tracks) {
+                known.0 = track.carries;
+            }
+        }
+        Event::Unit(unit) => {
+            held.end = held.end.max(unit.end);
+            if let Some((_, units)) = held.tracks.get_mut(unit.track) {
+                *units += 1;
+            }
+            if let Some(time) = unit.dts {
+                let (first, last) = span.unwrap_or((time, time));
+                span = Some((first.min(time), last.max(time)));
+            }
+        }
+        Event::Damage(damage) => *held.damage.entry(damage).or_default() += 1,
+    };
+    let mut reader = BufReader::with_capacity(1 << 20, file);
+    reader.seek(SeekFrom::Start(0))?;
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            break;
+        }
+        demux.push(bytes, &mut tell);
+        let read = bytes.len();
+        reader.consume(read);
+    }
+    demux.finish(&mut tell);
+    held.duration_ms = span.map_or(0, |(first, last)| (last - first) / TICKS_PER_MS) as u64;
+    match held.end {
+        0 => Err(RecoverError::Foreign("no whole picture or audio frame is in it")),
+        _ => Ok(held),
+    }
 }
 
 /// Bytes of a fragment's head that are looked at; those of this server have about a hundred.
@@ -201,7 +269,10 @@ fn recover_mp4(file: &File) -> Result<u64, RecoverError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::media::codec::VideoCodec;
+    use crate::media::unit::{Unit, VideoConfig};
     use crate::proto::flv;
+    use crate::proto::ts::Mux;
 
     fn scratch(name: &str) -> PathBuf {
         let name = format!("ringcast-recover-{}-{name}", std::process::id());
@@ -224,7 +295,8 @@ mod tests {
         let path = scratch("a.flv.tmp");
         std::fs::write(&path, &bytes).unwrap();
         let done = recover(&path).unwrap();
-        assert_eq!(done, Recovered { path: scratch("a.flv"), len: whole, cut: 13 });
+        let holds = String::new();
+        assert_eq!(done, Recovered { path: scratch("a.flv"), len: whole, cut: 13, holds });
         let found = std::fs::read(&done.path).unwrap();
         let (mut again, len) = scan_flv(&File::open(&done.path).unwrap()).unwrap();
         assert_eq!((len, again.last_ms()), (whole, 160));
@@ -243,8 +315,40 @@ mod tests {
             assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }
         std::fs::write(&path, [0x47; 400]).unwrap();
-        let done = recover(&path).unwrap();
-        assert_eq!((done.len, done.cut), (376, 24));
-        std::fs::remove_file(&done.path).unwrap();
+        assert!(recover(&path).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), [0x47; 400]);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_transport_stream_is_cut_behind_its_last_whole_unit() {
+        let record = crate::media::unhex("014d401effe1000a674d401ee8805017fcb001000468eb8f20");
+        let video = VideoConfig::read(VideoCodec::H264, &record).unwrap();
+        let mut mux = Mux::new(Some(&video), None).unwrap();
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        for n in 0..30i64 {
+            let data = [&[0, 0, 2, 1][..], &[0x41; 513]].concat();
+            let unit = Unit { dts: n * 3600, pts: n * 3600, keyframe: n == 0, data: &data };
+            mux.video(&mut bytes, &video, &unit).unwrap();
+            ends.push(bytes.len() as u64);
+        }
+        let path = scratch("a.ts.tmp");
+        let recovered = |bytes: &[u8]| {
+            std::fs::write(&path, bytes).unwrap();
+            let done = recover(&path).unwrap();
+            std::fs::remove_file(&done.path).unwrap();
+            (done.len, done.holds)
+        };
+        assert_eq!(recovered(&bytes), (ends[29], "30 pictures of H264, 1.160 s".into()));
+        // In a packet, and between two of one picture.
+        let holds = "29 pictures of H264, 1.120 s";
+        for cut in [7, 188, 400] {
+            assert_eq!(recovered(&bytes[..bytes.len() - cut]), (ends[28], holds.into()), "{cut}");
+        }
+        // Damage in the middle stays, and is told.
+        bytes[ends[9] as usize + 188] = 0;
+        let (len, holds) = recovered(&bytes);
+        assert_eq!(len, ends[29]);
+        assert!(holds.contains("29 pictures") && holds.contains("lost sync: 1"), "{holds}");
     }
 }

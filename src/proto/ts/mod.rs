@@ -5,8 +5,11 @@
 //! PES      [00 00 01][stream][length:16][flags][header length][PTS]{DTS} access unit
 //! ```
 //! [`Mux`] turns units into runs of whole packets. A run that begins with a keyframe begins with
-//! the tables too, so a player can start at it with nothing before it.
+//! the tables too, so a player can start at it with nothing before it. [`demux::Demux`] goes the
+//! other way.
 
+pub mod demux;
+mod frames;
 mod mux;
 mod psi;
 

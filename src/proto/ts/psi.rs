@@ -1,6 +1,7 @@
 //! The two tables a transport stream of one program needs: which program there is (PAT), and which
 //! tracks it has (PMT). ISO 13818-1 2.4.4.
 
+use super::demux::{Carries, Track};
 use super::{PAYLOAD_BYTES, Unfit};
 use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::unit::{AudioConfig, AudioDetail, VideoConfig};
@@ -88,7 +89,7 @@ fn registration(name: &[u8; 4]) -> [u8; 6] {
 }
 
 /// A pointer field and a section in long form that is current and the only one of its table.
-fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
+pub(super) fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
     let len = 5 + body.len() as u16 + 4;
     let mut out = vec![0, table];
     out.extend_from_slice(&(0xb000 | len).to_be_bytes());
@@ -100,6 +101,125 @@ fn section(table: u8, id: u16, version: u8, body: &[u8]) -> Vec<u8> {
     // 2.4.4: behind a section its packet is stuffed with this, not with an adaptation field.
     out.resize(out.len().max(PAYLOAD_BYTES), 0xff);
     out
+}
+
+/// A section in the making, from the packets that carry it.
+#[derive(Debug, Default)]
+pub(super) struct Section {
+    bytes: Vec<u8>,
+    open: bool,
+}
+
+/// A section is not what it should be.
+#[derive(Debug)]
+pub(super) struct Broken;
+
+impl Section {
+    /// Takes the payload of a packet. `Some` when a section is whole, and whether it is right and
+    /// of a form that is read: current, and of PAT or PMT.
+    pub fn push(&mut self, payload: &[u8], start: bool) -> Option<Result<(), Broken>> {
+        let mut payload = payload;
+        if start {
+            let (pointer, rest) = payload.split_first()?;
+            let Some(rest) = rest.get(usize::from(*pointer)..) else {
+                self.open = false;
+                return Some(Err(Broken));
+            };
+            self.bytes.clear();
+            (self.open, payload) = (true, rest);
+        }
+        if !self.open {
+            return None;
+        }
+        // By what comes, and no more than a section can have (2.4.4.5).
+        let room = SECTION_BYTES_MAX.saturating_sub(self.bytes.len());
+        self.bytes.extend_from_slice(&payload[..payload.len().min(room)]);
+        let [table, high, low, ..] = *self.bytes else { return None };
+        let len = 3 + usize::from(u16::from_be_bytes([high & 0x0f, low]));
+        if len > SECTION_BYTES_MAX || high & 0x80 == 0 {
+            self.open = false;
+            return Some(Err(Broken));
+        }
+        if self.bytes.len() < len {
+            return None;
+        }
+        self.open = false;
+        self.bytes.truncate(len);
+        let known = matches!(table, TABLE_PAT | TABLE_PMT);
+        let right = known && len >= SECTION_HEAD + 4 && crc32(&self.bytes) == 0;
+        // What is not in force yet, or a part of a longer table, is waited for.
+        let current = self.bytes.get(5).is_some_and(|flags| flags & 1 == 1);
+        match (right, current) {
+            (true, true) => Some(Ok(())),
+            (true, false) => None,
+            (false, _) => Some(Err(Broken)),
+        }
+    }
+
+    /// What is between the head and the checksum of the last section that was whole.
+    pub fn body(&self) -> &[u8] {
+        let end = self.bytes.len().saturating_sub(4);
+        self.bytes.get(SECTION_HEAD..end).unwrap_or_default()
+    }
+}
+
+/// Bytes of a section of PAT and PMT, and of its head.
+const SECTION_BYTES_MAX: usize = 1024;
+const SECTION_HEAD: usize = 8;
+
+/// The packets of the first program's map.
+pub(super) fn first_program(body: &[u8]) -> Option<u16> {
+    body.chunks_exact(4).find_map(|entry| {
+        let [n1, n0, p1, p0] = *entry else { return None };
+        // Program 0 is the network's.
+        ((n1, n0) != (0, 0)).then(|| u16::from_be_bytes([p1 & 0x1f, p0]))
+    })
+}
+
+/// The packets of the clock, and the tracks. `None`: a length does not fit.
+pub(super) fn read_pmt(body: &[u8]) -> Option<(u16, Vec<Track>)> {
+    let [c1, c0, l1, l0, ref rest @ ..] = *body else { return None };
+    let clock = u16::from_be_bytes([c1 & 0x1f, c0]);
+    let mut rest = rest.get(usize::from(u16::from_be_bytes([l1 & 0x0f, l0]))..)?;
+    let mut tracks = Vec::new();
+    while let [kind, p1, p0, l1, l0, ref more @ ..] = *rest {
+        let len = usize::from(u16::from_be_bytes([l1 & 0x0f, l0]));
+        let (descriptors, next) = more.split_at_checked(len)?;
+        let (carries, channels) = carries(kind, descriptors);
+        tracks.push(Track { pid: u16::from_be_bytes([p1 & 0x1f, p0]), carries, channels });
+        rest = next;
+    }
+    rest.is_empty().then_some((clock, tracks))
+}
+
+/// What a stream type and its descriptors stand for, and channels of Opus.
+fn carries(kind: u8, descriptors: &[u8]) -> (Carries, u8) {
+    use Carries::{Audio, Other, Video};
+    let (mut name, mut channels) = (None, 0);
+    let mut rest = descriptors;
+    while let [tag, len, ref more @ ..] = *rest {
+        let Some((content, next)) = more.split_at_checked(usize::from(len)) else { break };
+        match (tag, content) {
+            (5, [a, b, c, d, ..]) => name = Some([*a, *b, *c, *d]),
+            (0x7f, [0x80, code, ..]) => channels = *code,
+            // Descriptors of DVB for AC-3 and E-AC-3.
+            (0x6a, _) => name = name.or(Some(*b"AC-3")),
+            (0x7a, _) => name = name.or(Some(*b"EAC3")),
+            _ => {}
+        }
+        rest = next;
+    }
+    let carries = match (kind, name.as_ref()) {
+        (0x1b, _) => Video(VideoCodec::H264),
+        (0x24, _) | (0x06, Some(b"HEVC")) => Video(VideoCodec::H265),
+        (0x0f, _) => Audio(AudioCodec::Aac),
+        (0x03 | 0x04, _) => Audio(AudioCodec::Mp3),
+        (0x81, _) | (0x06, Some(b"AC-3")) => Audio(AudioCodec::Ac3),
+        (0x87, _) | (0x06, Some(b"EAC3")) => Audio(AudioCodec::Eac3),
+        (0x06, Some(b"Opus")) => Audio(AudioCodec::Opus),
+        (kind, _) => Other(kind),
+    };
+    (carries, channels)
 }
 
 /// The checksum of annex A: polynomial 0x04c11db7, most significant bit first.

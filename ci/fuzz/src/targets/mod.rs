@@ -12,6 +12,7 @@ mod mux;
 pub mod rtmp;
 mod session;
 mod text;
+mod ts;
 
 /// A target.
 pub type Run = fn(&[u8]);
@@ -35,6 +36,7 @@ pub const ALL: &[(&str, Run)] = &[
     ("codecs", codecs::codecs),
     ("timeline", codecs::timeline),
     ("mux", mux::mux),
+    ("ts_demux", ts::demux),
     ("live", live::live),
     ("session", session::session),
 ];
