@@ -6,6 +6,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -832,4 +833,105 @@ fn huge_pictures_and_endless_groups_stay_bounded() {
     assert!(first >= 29, "there is nothing to begin at, so it begins live, not with {first}");
     assert!(server.process_mut().is_running());
     server.stop();
+}
+
+/// Row 17 again, with everything on that keeps media: HLS with parts, recordings. Memory stays
+/// within its budget, newcomers begin live, and what is wrong is said.
+#[test]
+fn endless_groups_with_hls_and_recordings() {
+    let folder =
+        Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("row17-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    const BUDGET_MB: u64 = 64;
+    let mut server = Server::start(&[
+        "shards=2",
+        "media_memory=67108864",
+        "vhost.publish.hold=0",
+        "vhost.play.gop_cache_max_frames=100",
+        "vhost.hls.enabled=true",
+        "vhost.hls.hls_fragment=1",
+        "vhost.hls.hls_part=0.2",
+        "vhost.dvr.enabled=true",
+        &format!("vhost.dvr.dvr_path={}/[stream].[timestamp].flv", folder.display()),
+    ]);
+    let pid = server.process_mut().id();
+    // The SPS has the length that the header says, so that it can be packed.
+    let mut header = avc_header(31);
+    header[12] += 1;
+    let (endless, none) = (server.rtmp("live/endless"), server.rtmp("live/none"));
+    let mut endless = RtmpPublisher::connect(&endless).expect("publish");
+    let mut none = RtmpPublisher::connect(&none).expect("publish");
+    for publisher in [&mut endless, &mut none] {
+        publisher.send(Kind::Video, 0, &header).expect("send");
+    }
+    let began = Instant::now();
+    let before = resident_kb(pid);
+    let mut most = 0;
+    // Six minutes of stream time and 180 MB in twelve seconds, one with a keyframe at its begin.
+    for number in 0..9_000u32 {
+        let time = number * 40;
+        let body = picture(number == 0, 5, number, 10_000);
+        endless.send(Kind::Video, time, &body).expect("send");
+        none.send(Kind::Video, time, &picture(false, 6, number, 10_000)).expect("send");
+        if number % 100 == 0 {
+            most = most.max(resident_kb(pid).saturating_sub(before));
+            thread::sleep(
+                Duration::from_millis(u64::from(number) * 12_000 / 9_000)
+                    .saturating_sub(began.elapsed()),
+            );
+        }
+    }
+    // Media memory, what recordings have on their way to the disk, and some room.
+    assert!(most < (BUDGET_MB + 64) * 1024, "{most} kB more");
+    let api = server.api_addr();
+    let list = |path: &str| common::http::get(api, path);
+    let deadline = Instant::now() + Duration::from_secs(15);
+    loop {
+        let alerts = list("/api/v1/alerts")["alerts"].clone();
+        let alerts = alerts.as_array().expect("a list");
+        let has =
+            |stream: &str| alerts.iter().any(|a| a["alert"] == "long_gop" && a["url"] == stream);
+        if has("/live/endless") && has("/live/none") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{alerts:#?}");
+        thread::sleep(Duration::from_millis(200));
+    }
+    let dvrs = list("/api/v1/dvrs/")["dvrs"].clone();
+    let states: Vec<_> =
+        dvrs.as_array().expect("a list").iter().map(|d| d["state"].clone()).collect();
+    assert_eq!(states.len(), 2, "{dvrs:#}");
+    let state_of = |stream: &str| {
+        let all = dvrs.as_array().expect("a list");
+        all.iter().find(|dvr| dvr["url"] == stream).expect("its recording")["state"].clone()
+    };
+    assert_eq!(state_of("/live/endless"), "writing", "{dvrs:#}");
+    // Who comes now begins live, and HLS answers.
+    let mut late = RtmpPlayer::connect(&server.rtmp("live/endless")).expect("play");
+    for number in 9_000..9_050u32 {
+        endless.send(Kind::Video, number * 40, &picture(false, 5, number, 100)).expect("send");
+        thread::sleep(Duration::from_millis(10));
+    }
+    let first = mark_of(&late.frames(1).expect("a picture")[0]).1;
+    assert!(first > 8_890, "the newcomer began with picture {first}");
+    let answer = common::http::request(server.http_addr(), "GET", "/live/endless.m3u8", &[]);
+    assert!(matches!(answer.status, 200 | 404 | 503), "{answer:?}");
+    // A keyframe, and all is well again.
+    for number in 9_050..9_150u32 {
+        let body = picture(number % 25 == 0, 5, number, 1_000);
+        endless.send(Kind::Video, number * 40, &body).expect("send");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let playlist = || {
+        let master = common::http::request(server.http_addr(), "GET", "/live/endless.m3u8", &[]);
+        let path = master.text().lines().last().unwrap_or_default().to_owned();
+        common::http::request(server.http_addr(), "GET", &path, &[])
+    };
+    let answer = playlist();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.text().contains("#EXTINF:"), "{}", answer.text());
+    drop((endless, none, late));
+    assert!(server.process_mut().is_running());
+    server.stop();
+    let _ = std::fs::remove_dir_all(&folder);
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::faulty_disk::{Fault, FaultyDisk};
 use common::hook_server::{Behaviour, HookServer};
 use common::http;
 use common::process::Process;
@@ -205,6 +206,42 @@ fn h265_and_audio_alone() {
     for end in ["flv", "mp4", "ts"] {
         records(&format!("audio-{end}"), end, &audio, &[]);
     }
+}
+
+/// The other codecs, in every container that has a place for them.
+#[test]
+fn other_codecs() {
+    let opus = ["-c:a", "libopus", "-b:a", "64k"];
+    let mp3 = ["-c:a", "libmp3lame", "-b:a", "96k", "-ac", "2"];
+    let av1 = ["-c:v", "libsvtav1", "-preset", "12", "-g", "25", "-b:v", "200k"];
+    let vp9 = ["-c:v", "libvpx-vp9", "-deadline", "realtime", "-cpu-used", "8", "-g", "25"];
+    let whole = &[][..];
+    let fragmented = &["vhost.dvr.fragmented=true"][..];
+    let av1 = Source::make("dvr-av1-opus", &av1, &opus);
+    let vp9 = Source::make("dvr-vp9-opus", &vp9, &opus);
+    let h264 = Source::make("dvr-h264-mp3", H264, &mp3);
+    let (opus, mp3) = (Source::make("dvr-opus", &[], &opus), Source::make("dvr-mp3", &[], &mp3));
+    let all = [
+        ("av1", &av1, "mp4", whole),
+        ("av1", &av1, "mp4", fragmented),
+        ("vp9", &vp9, "mp4", whole),
+        ("vp9", &vp9, "mp4", fragmented),
+        ("h264-mp3", &h264, "flv", whole),
+        ("h264-mp3", &h264, "mp4", fragmented),
+        ("h264-mp3", &h264, "ts", whole),
+        ("opus", &opus, "mp4", whole),
+        ("opus", &opus, "mp4", fragmented),
+        ("opus", &opus, "ts", whole),
+        ("mp3", &mp3, "flv", whole),
+        ("mp3", &mp3, "mp4", whole),
+        ("mp3", &mp3, "ts", whole),
+    ];
+    thread::scope(|scope| {
+        for (name, source, end, more) in all {
+            let name = format!("{name}-{end}-{}", more.len());
+            scope.spawn(move || records(&name, end, source, more));
+        }
+    });
 }
 
 /// Files of about two seconds, each of which begins with a keyframe; together they are the stream.
@@ -460,6 +497,113 @@ fn disk_full() {
         }
         assert!(kept > 100, "{end}: {kept} pictures");
         assert!(folder.files().is_empty(), "{end}: {:?}", folder.files());
+    }
+}
+
+/// A disk that fails in the middle (EIO), becomes read-only, or takes two seconds for a sync:
+/// players notice nothing, the API says what is wrong, the recording goes on by itself, and of what
+/// was there before at most a second is missing.
+#[test]
+fn a_disk_that_fails() {
+    let source = source();
+    thread::scope(|scope| {
+        for fault in [Fault::Io, Fault::ReadOnly, Fault::SlowSync] {
+            for end in ["flv", "mp4"] {
+                let source = &source;
+                scope.spawn(move || survives(source, fault, end));
+            }
+        }
+    });
+}
+
+fn survives(source: &Source, fault: Fault, end: &str) {
+    let who = format!("{fault:?}, {end}");
+    let folder = Folder::new(&format!("faulty-{fault:?}-{end}"));
+    let Some(disk) = FaultyDisk::mount(&folder.0.join("disk")) else { return };
+    let slow = fault == Fault::SlowSync;
+    // A sync comes with the end of each file.
+    let plan: &[&str] = match slow {
+        true => &["vhost.dvr.dvr_plan=segment", "vhost.dvr.dvr_duration=2"],
+        false => &[],
+    };
+    let more = [plan, &["vhost.dvr.fragmented=true"]].concat();
+    let server = start(&folder.settings(&format!("disk/[stream].[timestamp].{end}"), &more));
+    let (headers, frames) = source.messages();
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    for message in &headers {
+        publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+    }
+    // The source twice, nearly without a pause.
+    let last = frames.last().expect("frames").timestamp + 200 - units::SHIFT_MS as u32;
+    let again = frames.iter().map(|f| Received { timestamp: f.timestamp + last, ..f.clone() });
+    let all: Vec<Received> = frames.iter().cloned().chain(again).collect();
+    let sent = all.clone();
+    server.wait_for_stream(STREAM);
+    let mut player = BlockingPlayer::connect(&server.rtmp(STREAM)).expect("play");
+    let began = Instant::now();
+    let publishing = thread::spawn(move || {
+        publisher.send_paced(&sent, 1.0).expect("send");
+        publisher
+    });
+    let count = all.len();
+    let playing = thread::spawn(move || {
+        let (mut got, mut gap, mut before) = (Vec::new(), Duration::ZERO, Instant::now());
+        while got.len() < count {
+            let message = player.next_message().expect("every frame");
+            if message.is_frame() {
+                gap = gap.max(before.elapsed());
+                before = Instant::now();
+                got.push(message);
+            }
+        }
+        (got, gap)
+    });
+    wait_for_state(&server, "writing");
+    thread::sleep(Duration::from_secs(3).saturating_sub(began.elapsed()));
+    disk.set(fault);
+    let before = began.elapsed();
+    let said = wait_for_state(&server, if slow { "slow" } else { "disk_failed" });
+    if !slow {
+        let detail = said["detail"].as_str().unwrap_or_default();
+        let expected = if fault == Fault::Io { "os error 5" } else { "os error 30" };
+        assert!(detail.contains(expected), "{who}: {said:#}");
+    }
+    thread::sleep(Duration::from_secs(1));
+    disk.set(Fault::None);
+    assert!(disk.faults() > 0, "{who}");
+    let writing = wait_for_state(&server, "writing");
+    let (got, gap) = playing.join().expect("the player");
+    assert!(got.iter().zip(&all).all(|(got, sent)| got.payload == sent.payload), "{who}");
+    assert!(gap < Duration::from_millis(800), "{who}: the player waited for {gap:?}");
+    let gaps = writing["gaps"].as_u64().expect("a number");
+    assert_eq!(gaps > 0, !slow, "{who}: {writing:#}");
+    drop(publishing.join().expect("the publisher"));
+    let until = Instant::now() + Duration::from_secs(10);
+    while !state(&server).is_null() && Instant::now() < until {
+        thread::sleep(Duration::from_millis(50));
+    }
+    server.stop();
+    let kept = folder.0.join("kept");
+    std::fs::create_dir(&kept).expect("a folder");
+    let mut files = disk.copy_to(&kept);
+    files.retain(|file| !file.to_string_lossy().contains("probe"));
+    files.sort();
+    let mut pictures = 0;
+    for (index, file) in files.iter().enumerate() {
+        let unfinished = file.extension().is_some_and(|end| end == "tmp");
+        let got = frames_of(source, file, Container::AsIs).video.len();
+        if index == 0 && !slow {
+            let there = before.as_secs_f64() * 25.0;
+            assert!(got as f64 > there - 25.0, "{who}: {got} pictures of {there}");
+        }
+        if !unfinished {
+            decodes(file);
+        }
+        pictures += got;
+    }
+    match slow {
+        true => assert_eq!(pictures, 300, "{who}: nothing is lost: {files:?}"),
+        false => assert!((150..300).contains(&pictures), "{who}: {pictures} pictures: {files:?}"),
     }
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{Read, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::admission::{avc_header, picture};
 use common::hook_server::{Behaviour, HookServer};
 use common::http::{self, Answer};
 use common::media::{self, Media};
@@ -20,6 +21,7 @@ use common::process::Process;
 use common::server::Server;
 use common::units::{self, Container, Source};
 use loadtest::client::RtmpPublisher;
+use ringcast::media::Kind;
 use ringcast::proto::hls::check::{Checker, Playlist};
 
 const STREAM: &str = "live/cut";
@@ -625,5 +627,146 @@ fn segments_under_keys() {
     assert!(finished.stderr.is_empty(), "{:#?}", finished.stderr);
     finished.expect_success("from disk");
     let _ = std::fs::remove_dir_all(folder);
+    server.stop();
+}
+
+/// A viewer's connection that is kept.
+struct Waiting(BufReader<TcpStream>);
+
+impl Waiting {
+    fn connect(addr: SocketAddr) -> Waiting {
+        let socket = TcpStream::connect(addr).expect("connect");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+        Waiting(BufReader::with_capacity(1024, socket))
+    }
+
+    fn ask(&mut self, path: &str) {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.0.get_mut().write_all(request.as_bytes()).expect("a request");
+    }
+
+    /// Status and body of the next answer.
+    fn answer(&mut self) -> (u16, String) {
+        let (mut line, mut head, mut len) = (String::new(), Vec::new(), 0);
+        while self.0.read_line(&mut line).expect("a head") > 2 {
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length: ") {
+                len = value.trim().parse().expect("a length");
+            }
+            head.push(std::mem::take(&mut line));
+        }
+        let status = head[0].split(' ').nth(1).and_then(|status| status.parse().ok());
+        let mut body = vec![0; len];
+        self.0.read_exact(&mut body).expect("a body");
+        (status.expect("a status"), String::from_utf8(body).expect("text"))
+    }
+}
+
+/// Row 20 of the tests against abuse: thousands of viewers that wait for what comes next, and for
+/// what is far from coming. Each costs little, all are answered in time, and when the stream stands
+/// still nobody waits for ever.
+#[test]
+fn a_storm_of_viewers_that_wait() {
+    const VIEWERS: usize = 2_500;
+    let mut server = serve(&["vhost.hls.hls_part=0.2", "vhost.hls.hls_window=5"]);
+    let (addr, api, pid) = (server.http_addr(), server.api_addr(), server.process_mut().id());
+    let resident_kb = || -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
+    };
+    let descriptors = || std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
+    let going = Arc::new(AtomicBool::new(true));
+    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+    publisher.send(Kind::Video, 0, &avc_header()).expect("send");
+    let publishing = thread::spawn({
+        let going = going.clone();
+        move || {
+            let mut number = 0;
+            while going.load(Ordering::Relaxed) {
+                publisher.send(Kind::Video, number * 40, &picture(number, 2_000)).expect("send");
+                number += 1;
+                thread::sleep(Duration::from_millis(40));
+            }
+            publisher
+        }
+    });
+    server.wait_for_stream(STREAM);
+    let (path, _) = enter(addr, STREAM);
+    thread::sleep(Duration::from_secs(2));
+    let next = || Playlist::parse(&get(addr, &path).text()).expect("a playlist").open.number;
+    let (memory, files) = (resident_kb(), descriptors());
+    let mut viewers: Vec<(Waiting, String)> = (0..VIEWERS)
+        .map(|_| {
+            let mut viewer = Waiting::connect(addr);
+            viewer.ask(&format!("/{STREAM}.m3u8"));
+            let (status, master) = viewer.answer();
+            assert_eq!(status, 200, "{master}");
+            (viewer, master.lines().last().expect("an address").to_owned())
+        })
+        .collect();
+    for round in 0..3 {
+        let number = next() + 1;
+        let asked = Instant::now();
+        for (viewer, path) in &mut viewers {
+            viewer.ask(&format!("{path}&_HLS_msn={number}"));
+        }
+        let grown = resident_kb().saturating_sub(memory);
+        assert!(grown < VIEWERS * 24, "{grown} kB for {VIEWERS} viewers");
+        for (viewer, _) in &mut viewers {
+            let (status, text) = viewer.answer();
+            assert_eq!(status, 200, "{text}");
+            let list = Playlist::parse(&text).expect("a playlist");
+            assert!(list.segments.iter().any(|segment| segment.number == number), "{text}");
+        }
+        assert!(asked.elapsed() < Duration::from_secs(6), "round {round}: {:?}", asked.elapsed());
+    }
+    let metrics = http::request(api, "GET", "/metrics", &[]).text();
+    let count = metrics.lines().find_map(|line| line.strip_prefix("ringcast_hls_viewers "));
+    let count: f64 = count.and_then(|count| count.parse().ok()).unwrap_or(VIEWERS as f64);
+    assert!(count >= VIEWERS as f64, "{count} viewers");
+    // What is far from coming is refused at once, to everybody.
+    let asked = Instant::now();
+    for (viewer, path) in &mut viewers {
+        // Five ahead, so that it does not come meanwhile.
+        viewer.ask(&format!("{path}&_HLS_msn={}", u64::MAX));
+    }
+    let far = next() + 5;
+    for (index, (viewer, path)) in viewers.iter_mut().enumerate() {
+        assert_eq!(viewer.answer().0, 400, "viewer {index}");
+        if index % 10 == 0 {
+            viewer.ask(&format!("{path}&_HLS_msn={far}&_HLS_part=0"));
+            assert_eq!(viewer.answer().0, 400, "viewer {index}");
+        }
+    }
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    // By how far: two behind the last whole segment are waited for, and no more.
+    let list = Playlist::parse(&get(addr, &path).text()).expect("a playlist");
+    let last = list.segments.last().expect("a segment").number;
+    assert_eq!(get(addr, &format!("{path}&_HLS_msn={}", last + 4)).status, 400);
+    // The stream stands still: who waits is told, after three target durations.
+    going.store(false, Ordering::Relaxed);
+    let publisher = publishing.join().expect("the publisher");
+    thread::sleep(Duration::from_millis(300));
+    let number = next() + 1;
+    let asked = Instant::now();
+    for (viewer, path) in &mut viewers {
+        viewer.ask(&format!("{path}&_HLS_msn={number}"));
+    }
+    for (viewer, _) in &mut viewers {
+        assert_eq!(viewer.answer().0, 503);
+    }
+    assert!(asked.elapsed() < Duration::from_secs(9), "{:?}", asked.elapsed());
+    // Viewers that leave while they wait leave nothing behind.
+    let number = next() + 1;
+    for (viewer, path) in &mut viewers {
+        viewer.ask(&format!("{path}&_HLS_msn={number}"));
+    }
+    drop(viewers);
+    let until = Instant::now() + Duration::from_secs(10);
+    while descriptors() > files + 20 {
+        assert!(Instant::now() < until, "{} descriptors, {files} before", descriptors());
+        thread::sleep(Duration::from_millis(100));
+    }
+    drop(publisher);
     server.stop();
 }

@@ -722,3 +722,66 @@ fn a_configuration_of_srs_starts() {
     server.stop();
     std::fs::remove_file(file).expect("remove");
 }
+
+/// Row 20 of the tests against abuse, by HTTPS: some hundreds of viewers that wait.
+#[test]
+fn viewers_that_wait() {
+    const VIEWERS: usize = 300;
+    let settings = [
+        "shards=2",
+        "vhost.hls.enabled=true",
+        "vhost.hls.hls_fragment=1",
+        "vhost.hls.hls_part=0.2",
+        "vhost.hls.hls_window=5",
+    ];
+    let mut secure = Secure::start("waiting", &settings);
+    let pid = secure.server.process_mut().id();
+    let _publisher = publish_on(&secure.server.rtmp(STREAM));
+    secure.server.wait_for_stream(STREAM);
+    let answer = |tls: &mut Tls| -> (String, String) {
+        let (head, mut body) = read_head(tls);
+        let len = head.lines().find_map(|line| {
+            line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok()
+        });
+        let rest = len.map_or(0, |len: usize| len - body.len());
+        let mut more = vec![0; rest];
+        tls.read_exact(&mut more).expect("a body");
+        body.append(&mut more);
+        (head, String::from_utf8(body).expect("text"))
+    };
+    let before = resident_kb(pid);
+    let mut viewers: Vec<(Tls, String)> = (0..VIEWERS)
+        .map(|_| {
+            let mut tls = secure.ask(&get(&format!("/{STREAM}.m3u8")));
+            let (head, master) = answer(&mut tls);
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            (tls, master.lines().last().expect("an address").to_owned())
+        })
+        .collect();
+    let number_of = |text: &str| -> u64 {
+        let line = text.lines().find_map(|line| line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:"));
+        let first: u64 = line.and_then(|first| first.parse().ok()).expect("a number");
+        first + text.matches("#EXTINF:").count() as u64
+    };
+    let (tls, path) = &mut viewers[0];
+    tls.write_all(get(path).as_bytes()).expect("a request");
+    let next = number_of(&answer(tls).1);
+    for (tls, path) in &mut viewers {
+        tls.write_all(get(&format!("{path}&_HLS_msn={}", next + 1)).as_bytes()).expect("a request");
+    }
+    let grown = resident_kb(pid).saturating_sub(before);
+    assert!(grown < VIEWERS as u64 * 120, "{grown} kB for {VIEWERS} viewers");
+    for (tls, path) in &mut viewers {
+        let (head, text) = answer(tls);
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        assert!(number_of(&text) > next + 1, "{next}: {text}");
+        tls.write_all(get(&format!("{path}&_HLS_msn={}", next + 99)).as_bytes())
+            .expect("a request");
+    }
+    for (tls, _) in &mut viewers {
+        let (head, _) = answer(tls);
+        assert!(head.starts_with("HTTP/1.1 400"), "{head}");
+    }
+    drop(viewers);
+    secure.stop();
+}

@@ -382,10 +382,10 @@ impl HttpSession {
             return self.bad_reload(out, env, &request);
         };
         let skip = matches!(request.param("_HLS_skip"), Some("YES" | "v2"));
-        let newest = list.next_number() + u64::from(list.open.is_some());
+        let newest = list.next_number();
         // RFC 8216bis 6.2.5.2: a part needs a segment, and nobody waits for long.
         if (part.is_some() && number.is_none())
-            || number.is_some_and(|number| number > newest + limits::HLS_AHEAD_MAX)
+            || number.is_some_and(|number| number >= newest + limits::HLS_AHEAD_MAX)
         {
             return self.bad_reload(out, env, &request);
         }
