@@ -259,7 +259,7 @@ fn segments_and_playlists() {
         playlist.lines().filter(|line| line.ends_with(".ts")).map(str::to_owned).collect()
     };
     let (mut checked, mut sums) = (0, Vec::new());
-    let mut segments_on_disk = |sums: &mut Vec<(String, Vec<u8>)>| {
+    let segments_on_disk = |sums: &mut Vec<(String, Vec<u8>)>| {
         for entry in std::fs::read_dir(folder.0.join("hls/live")).into_iter().flatten().flatten() {
             let name = entry.file_name().into_string().expect("UTF-8");
             if name.ends_with(".ts") && !sums.iter().any(|(known, _)| *known == name) {
