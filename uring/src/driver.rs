@@ -11,11 +11,13 @@
 //! once. Events of a connection whose slot has been reused never reach the new owner: the
 //! generation in the token differs and the driver drops them.
 
+use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -42,6 +44,50 @@ impl Conn {
 /// Names one listener of one driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Listener(pub(crate) u32);
+
+/// Names one opening of a file by one driver, until its [`Event::Opened`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Opening {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// What is to be opened.
+#[derive(Clone, Debug)]
+pub enum Open {
+    /// A folder by its path, which is trusted: to look for files below it. The descriptor is for
+    /// nothing else.
+    Root(CString),
+    /// A file below a folder, for reading. Neither `..` nor a symbolic link leads out of the folder
+    /// (`openat2`, RESOLVE_BENEATH), and nothing that is opened makes anybody wait (a FIFO).
+    Below(Arc<OwnedFd>, CString),
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file.
+    Regular,
+    /// A folder.
+    Folder,
+    /// Anything else.
+    Other,
+}
+
+/// A file that was opened, as it was then.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its descriptor.
+    pub file: OwnedFd,
+    /// What it is.
+    pub kind: FileKind,
+    /// Bytes in it.
+    pub len: u64,
+    /// Its number on its device.
+    pub inode: u64,
+    /// When its content was last changed: seconds since 1970, and nanoseconds.
+    pub modified: (i64, u32),
+}
 
 /// An errno as the kernel returned it (positive), decoded once per operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -144,7 +190,7 @@ pub enum Payload {
     /// `len` bytes of a file from `offset`, moved by splice through a pipe of the driver's.
     File {
         /// The file; a regular file.
-        file: Rc<OwnedFd>,
+        file: Arc<OwnedFd>,
         /// First byte.
         offset: u64,
         /// Number of bytes.
@@ -250,6 +296,13 @@ pub enum Event {
         /// The connection.
         conn: Conn,
     },
+    /// A file that was asked for by [`Driver::open_file`] is open, or cannot be opened.
+    Opened {
+        /// Which.
+        opening: Opening,
+        /// The file.
+        result: Result<Opened, Errno>,
+    },
     /// Somebody used this driver's [`Driver::Waker`].
     Woken,
 }
@@ -345,6 +398,15 @@ pub trait Driver {
 
     /// An empty gather from the driver's pool.
     fn take_gather(&mut self) -> Box<Gather>;
+
+    /// Opens a file and asks what it is, without ever waiting for a disk on this thread;
+    /// `Event::Opened` follows. How many are on their way is for the owner to bound.
+    ///
+    /// # Panics
+    /// In drivers that have no files.
+    fn open_file(&mut self, what: Open) -> Opening {
+        panic!("bug of the owner: {what:?} cannot be opened here");
+    }
 
     /// Gives a connection's socket up, for somebody who is no driver. No send may be in flight.
     /// What is armed is ended first; bytes that come until then are still reported, then

@@ -9,6 +9,7 @@ mod inherit;
 mod links;
 mod map;
 mod net;
+mod opens;
 mod ops;
 pub mod probe;
 mod queue;

@@ -3,7 +3,7 @@
 //! ```text
 //! | 63 .. 56 op | 55 .. 32 slot | 31 .. 0 generation |
 //! ```
-//! The slot is that of a connection, a listener, a hold or a wake target, by operation. A late
+//! The slot is that of a connection, a listener, a hold, an opening or a wake target, by operation. A late
 //! completion of a slot that has been reused is recognized by its generation.
 
 /// Most slots of one table: what 24 bits hold.
@@ -33,10 +33,14 @@ pub(crate) enum Op {
     FileWrite,
     /// Waiting for a full socket before the next splice.
     FilePoll,
+    /// Opening a file.
+    Open,
+    /// Asking what was opened.
+    Stat,
 }
 
 impl Op {
-    const ALL: [Op; 13] = [
+    const ALL: [Op; 15] = [
         Op::Wake,
         Op::WakeRead,
         Op::WakeFailed,
@@ -50,6 +54,8 @@ impl Op {
         Op::FileRead,
         Op::FileWrite,
         Op::FilePoll,
+        Op::Open,
+        Op::Stat,
     ];
 }
 

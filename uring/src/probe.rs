@@ -238,6 +238,8 @@ pub(crate) fn operations(ring: &IoUring) -> Result<(), Unavailable> {
         (opcode::PollAdd::CODE, "POLL_ADD"),
         (opcode::AsyncCancel::CODE, "ASYNC_CANCEL"),
         (opcode::Read::CODE, "READ"),
+        (opcode::OpenAt2::CODE, "OPENAT2"),
+        (opcode::Statx::CODE, "STATX"),
     ];
     debug_assert!(ring.as_raw_fd() >= 0);
     match needed.into_iter().find(|&(code, _)| !probe.is_supported(code)) {

@@ -7,6 +7,7 @@
 
 mod accept;
 mod connection;
+mod files;
 mod receive;
 mod send;
 mod setup;
@@ -27,6 +28,7 @@ use crate::driver::*;
 use crate::hold::{Holds, Pool};
 use crate::links::{Links, Mode, Sending};
 use crate::net;
+use crate::opens::Opens;
 use crate::ops::{Op, Token};
 use crate::queue::{Queue, Wait};
 use crate::recv::{BufferRing, Scheme};
@@ -57,6 +59,7 @@ pub struct Ring {
     unnotified: u32,
     pool: Pool,
     pipes: Pipes,
+    opens: Opens,
     slabs: Slabs,
     buffers: Rc<BufferRing>,
     /// Connections that found no receive buffer.
@@ -190,12 +193,13 @@ impl Ring {
             Op::FileRead | Op::FileWrite | Op::FilePoll => {
                 self.complete_file(conn, result, events);
             }
+            Op::Open | Op::Stat => self.complete_open(token, result, events),
         }
     }
 
     /// Operations the kernel has not finished, notifications not counted.
     fn outstanding(&self) -> usize {
-        self.links.ops() + self.doors.armed() + usize::from(self.wake_armed)
+        self.links.ops() + self.doors.armed() + self.opens.live() + usize::from(self.wake_armed)
     }
 }
 
@@ -278,6 +282,10 @@ impl Driver for Ring {
 
     fn take_gather(&mut self) -> Box<Gather> {
         self.pool.take_gather()
+    }
+
+    fn open_file(&mut self, what: Open) -> Opening {
+        self.begin_open(what)
     }
 
     fn hand_over(&mut self, conn: Conn) {

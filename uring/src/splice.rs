@@ -5,7 +5,7 @@
 //! polled. A waiting file send holds neither thread nor pipe.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use io_uring::{opcode, squeue, types};
 
@@ -49,7 +49,7 @@ impl Pipes {
 
 /// A file send in flight.
 pub(crate) struct FileSend {
-    file: Rc<OwnedFd>,
+    file: Arc<OwnedFd>,
     offset: u64,
     remaining: u32,
     sent: u32,
@@ -79,7 +79,7 @@ pub(crate) enum Next {
 }
 
 impl FileSend {
-    pub(crate) fn new(file: Rc<OwnedFd>, offset: u64, len: u32) -> FileSend {
+    pub(crate) fn new(file: Arc<OwnedFd>, offset: u64, len: u32) -> FileSend {
         FileSend {
             file,
             offset,

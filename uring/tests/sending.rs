@@ -5,7 +5,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -291,7 +291,7 @@ fn slabs_are_let_go_when_streams_end() {
     assert!(arrived == expected.collect::<Vec<u8>>());
 }
 
-fn file(bytes: &[u8]) -> Rc<OwnedFd> {
+fn file(bytes: &[u8]) -> Arc<OwnedFd> {
     use std::sync::atomic::{AtomicU32, Ordering};
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -300,11 +300,11 @@ fn file(bytes: &[u8]) -> Rc<OwnedFd> {
     std::fs::File::create(&path).and_then(|mut f| f.write_all(bytes)).expect("a temporary file");
     let file = std::fs::File::open(&path).expect("just written");
     std::fs::remove_file(path).expect("just written");
-    Rc::new(file.into())
+    Arc::new(file.into())
 }
 
-fn part(file: &Rc<OwnedFd>, offset: u64, len: usize) -> Payload {
-    Payload::File { file: Rc::clone(file), offset, len: len as u32 }
+fn part(file: &Arc<OwnedFd>, offset: u64, len: usize) -> Payload {
+    Payload::File { file: Arc::clone(file), offset, len: len as u32 }
 }
 
 #[test]
@@ -327,7 +327,7 @@ fn file_arrives_at_a_slow_reader() {
     assert_eq!(arrived.len(), len + 4);
     assert!(arrived[..len] == bytes[offset..offset + len]);
     assert_eq!(&arrived[len..], b"tail");
-    assert_eq!(Rc::strong_count(&file), 1);
+    assert_eq!(Arc::strong_count(&file), 1);
 }
 
 #[test]
@@ -368,7 +368,7 @@ fn stalled_file_send_can_be_cancelled_and_closed() {
     let started = Instant::now();
     bench.closed(conn);
     assert!(started.elapsed() < Duration::from_secs(2));
-    assert_eq!(Rc::strong_count(&file), 1);
+    assert_eq!(Arc::strong_count(&file), 1);
     let closed = bench.events.iter().any(|event| matches!(event, Event::Sent { .. }));
     assert!(!closed, "{:?}", bench.events);
 }

@@ -232,7 +232,7 @@ fn by_ring(
     writer.push(&content()[..LOG.min(writer.room())]);
     writer.publish();
     let block = Rc::new(writer.block().clone());
-    let file = Rc::new(memfd(&content())?);
+    let file = std::sync::Arc::new(memfd(&content())?);
     let ring = RingOptions { arena: Some(arena), ..RingOptions::default() };
     let mut ring = Ring::new(ring).map_err(|why| failed(why.to_string()))?;
     ring.listen_on(listener.into())?;

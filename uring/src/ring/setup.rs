@@ -13,6 +13,7 @@ use crate::arena::Arena;
 use crate::driver::{DriverStats, Errno};
 use crate::hold::{Holds, Pool};
 use crate::links::Links;
+use crate::opens::Opens;
 use crate::probe::{self, Unavailable};
 use crate::queue::Queue;
 use crate::recv::{BufferRing, Scheme};
@@ -93,6 +94,7 @@ impl Ring {
             unnotified: 0,
             pool: Pool::default(),
             pipes: Pipes::default(),
+            opens: Opens::default(),
             slabs: Slabs::new(options.arena, options.zero_copy, vectored),
             buffers,
             starved: Vec::new(),

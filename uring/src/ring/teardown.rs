@@ -47,6 +47,7 @@ impl Drop for Ring {
         // Cancels and wakes without a completion may still sit in the queue.
         let _ = self.queue.enter(Wait::No);
         self.holds.leak();
+        self.opens.leak();
         self.slabs.release(&self.queue);
         let _ = self.queue.submitter().unregister_buf_ring(BUFFER_GROUP);
         if self.links.ops() > 0 {

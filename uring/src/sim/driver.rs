@@ -11,8 +11,8 @@ use super::link::Owner;
 use super::shard::{Completion, ConnState, ListenerState, Op, Receive, Shard, WakeCell, conn_of};
 use super::world::{Action, World};
 use crate::driver::{
-    Conn, ConnectOptions, Driver, DriverStats, Event, Gather, ListenOptions, Listener, Payload,
-    SendMode, Wake,
+    Conn, ConnectOptions, Driver, DriverStats, Event, Gather, ListenOptions, Listener, Open,
+    Opening, Payload, SendMode, Wake,
 };
 
 /// A driver in a simulated world. Dropping it is the death of its process: its connections are
@@ -174,6 +174,15 @@ impl Driver for SimDriver {
         self.with(|shard| shard.gathers.pop().unwrap_or_default())
     }
 
+    fn open_file(&mut self, what: Open) -> Opening {
+        self.with(|shard| {
+            let opening = Opening { slot: shard.opens_made, generation: 0 };
+            shard.opens_made += 1;
+            shard.submit.push_back(Op::Open(opening, what));
+            opening
+        })
+    }
+
     fn close(&mut self, conn: Conn) {
         self.with(|shard| {
             let issued = shard.has_issued(conn);
@@ -317,6 +326,10 @@ impl World {
                 } else {
                     self.dial(link);
                 }
+            }
+            Op::Open(opening, what) => {
+                let result = super::files::open(&what);
+                self.complete(id, Event::Opened { opening, result }, None);
             }
             Op::Wake(cell) => {
                 let known = self.shards.get(&cell.shard);

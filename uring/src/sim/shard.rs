@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use super::link::Hold;
-use crate::driver::{Conn, DriverStats, Event, Gather, Listener, Payload};
+use crate::driver::{Conn, DriverStats, Event, Gather, Listener, Open, Opening, Payload};
 
 /// The part of a waker that both sides see.
 #[derive(Debug)]
@@ -27,6 +27,7 @@ pub(super) enum Op {
     Close(Conn),
     Connect(Conn),
     Wake(Arc<WakeCell>),
+    Open(Opening, Open),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +170,7 @@ pub(super) struct Shard {
     /// Zero-copy sends by number. They outlive their connections.
     pub(super) notices: BTreeMap<u64, Notice>,
     pub(super) notices_made: u64,
+    pub(super) opens_made: u32,
     #[allow(clippy::vec_box, reason = "the boxes are reused: a payload owns one")]
     pub(super) gathers: Vec<Box<Gather>>,
     pub(super) buffers_used: u32,
@@ -198,6 +200,7 @@ impl Shard {
             serial: 0,
             notices: BTreeMap::new(),
             notices_made: 0,
+            opens_made: 0,
             gathers: Vec::new(),
             buffers_used: 0,
             woken_queued: false,
@@ -330,6 +333,6 @@ pub(super) fn conn_of(event: &Event) -> Option<Conn> {
         | Event::Released { conn, .. }
         | Event::HandedOver { conn, .. }
         | Event::Closed { conn } => Some(*conn),
-        Event::AcceptFailed { .. } | Event::Woken => None,
+        Event::AcceptFailed { .. } | Event::Opened { .. } | Event::Woken => None,
     }
 }

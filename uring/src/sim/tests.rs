@@ -571,7 +571,7 @@ fn gather_and_file_arrive_as_given() {
         std::fs::write(&path, &expected).unwrap();
         let file = std::fs::File::open(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
-        Rc::new(std::os::fd::OwnedFd::from(file))
+        std::sync::Arc::new(std::os::fd::OwnedFd::from(file))
     };
     // 1,000 bytes more than the file has: the send ends with what is there.
     let mut sent = 100;

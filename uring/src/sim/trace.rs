@@ -64,6 +64,8 @@ impl Trace {
             Event::Woken => self.fold(12),
             // The simulator hands nothing over.
             Event::HandedOver { .. } => self.fold(14),
+            Event::Opened { result: Ok(opened), .. } => self.fold((15 << 48) | opened.len),
+            Event::Opened { result: Err(errno), .. } => self.fold(0x1000 | errno.0 as u64),
         }
     }
 
