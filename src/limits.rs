@@ -141,6 +141,34 @@ pub const NOTSENT_LOWAT: u32 = 128 << 10;
 /// are spent on newcomers until it is less.
 pub const LOBBY_BYTES_MAX: usize = 8 << 20;
 
+/// Files that one shard has open for requests; with one more that is 503 (`files_limit`). They come
+/// on top of `max_connections`; where the open-file limit is reached before, that is 503, too.
+pub const FILES_OPEN_MAX: usize = 1_024;
+/// Files of one shard that wait to be opened; one more is 503.
+pub const FILES_WAITING_MAX: usize = 256;
+/// How long a file that was asked for stays open for others who ask for it, ms. So long a file that
+/// was replaced may be answered with as it was.
+pub const FILE_KEPT_MS: u64 = 1_000;
+/// The same for the folders that files are looked for in, and for their not being there.
+pub const FILE_ROOT_KEPT_MS: u64 = 2_000;
+/// Time for a file to be opened, and for its head to be read where it is not played from its
+/// beginning, ms; then the connection is closed.
+pub const FILE_OPEN_MS_MAX: u64 = 10_000;
+/// Bytes of a name in a path of a file; a longer one is not there.
+pub const FILE_NAME_BYTES_MAX: usize = 255;
+/// Requests to play a file from another place than its beginning that wait; one more is 503.
+pub const VOD_ASKS_MAX: usize = 256;
+/// Bytes of the beginning of an FLV file that are searched for metadata and sequence headers.
+pub const VOD_FLV_HEAD_BYTES_MAX: usize = 2 << 20;
+/// Bytes of the `moov` of an MP4 file; with more it is not played from elsewhere.
+pub const VOD_MOOV_BYTES_MAX: usize = 10 << 20;
+/// Such requests that are worked on at a time; more wait.
+pub const VOD_WORKING_MAX: usize = 4;
+/// Bytes that were made for players of such files and are not sent yet, all players together; with
+/// more the next one is 503.
+pub const VOD_HEADS_BYTES_MAX: usize = 128 << 20;
+/// Boxes of an MP4 file that are looked at to find its `moov`, or the fragment to begin with.
+pub const VOD_BOXES_MAX: usize = 1_000_000;
 /// Letters that wait for a shard; with one more the shard looks at everything instead.
 pub const LETTERS_MAX: usize = 4_096;
 

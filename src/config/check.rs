@@ -95,6 +95,17 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
             )));
         }
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.http_static.enabled) {
+        let mount = &vhost.http_static.mount;
+        let rest = mount.strip_prefix("[vhost]").unwrap_or(mount);
+        if !rest.starts_with('/') || rest.contains(['[', ']', '?', '#', '%']) || rest.contains("//")
+        {
+            errors.push(ConfigError::Together(format!(
+                "http_static.mount of vhost {name} is {mount:?}; it has to be a path such as \
+                 \"[vhost]/files/\", or \"/files/\" for every host"
+            )));
+        }
+    }
     for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.dvr.enabled) {
         recordings(name, &vhost.dvr, warnings, errors);
     }

@@ -4,6 +4,7 @@
 //! defaults, parsing with line numbers, the environment overlay, `--set`, the commented default
 //! file and the reference page. Nothing here opens a socket or knows what a setting does.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 mod access;
@@ -35,8 +36,8 @@ pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
     CircuitBreaker, Config, Dash, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
-    HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, Limits, Log, Play,
-    Publish, Refer, SECTIONS, Security, Stats, Token, Upload, Vhost,
+    HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, HttpStatic,
+    Limits, Log, Play, Publish, Refer, SECTIONS, Security, Stats, Token, Upload, Vhost,
 };
 pub use types::{
     DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,
@@ -125,6 +126,54 @@ impl Play {
     pub fn rebases(&self, bravo_atc: bool) -> bool {
         let absolute = self.atc || (self.atc_auto && bravo_atc);
         self.time_jitter != TimeJitter::Off && !absolute
+    }
+}
+
+/// A configured folder, where the word [vhost] stands for the vhost.
+fn folder_of(path: &Path, vhost: &str) -> PathBuf {
+    match path.to_str() {
+        Some(text) => text.replace("[vhost]", vhost).into(),
+        None => path.to_owned(),
+    }
+}
+
+impl HttpStatic {
+    /// The path that its files are below, without slash at its end; `None` if it is not enabled.
+    pub fn path(&self) -> Option<&str> {
+        let path = &self.mount[self.mount.find('/')?..];
+        self.enabled.then(|| path.trim_end_matches('/'))
+    }
+
+    /// True when that path is for who asks for another vhost, too. SRS: it begins with a slash.
+    pub fn is_for_all(&self) -> bool {
+        self.mount.starts_with('/')
+    }
+
+    /// The folder with the files of a vhost.
+    pub fn folder(&self, vhost: &str) -> PathBuf {
+        folder_of(&self.dir, vhost)
+    }
+}
+
+impl Hls {
+    /// The folder that segments of a vhost are written to, if they are.
+    pub fn folder(&self, vhost: &str) -> Option<PathBuf> {
+        (!self.hls_path.as_os_str().is_empty()).then(|| folder_of(&self.hls_path, vhost))
+    }
+
+    /// The folder that its keys are written to.
+    pub fn key_folder(&self, vhost: &str) -> Option<PathBuf> {
+        match self.hls_key_file_path.as_os_str().is_empty() {
+            true => self.folder(vhost),
+            false => self.folder(vhost).map(|_| self.hls_key_file_path.clone()),
+        }
+    }
+}
+
+impl Dash {
+    /// The folder that segments of a vhost are written to, if they are.
+    pub fn folder(&self, vhost: &str) -> Option<PathBuf> {
+        (!self.dash_path.as_os_str().is_empty()).then(|| folder_of(&self.dash_path, vhost))
     }
 }
 

@@ -171,6 +171,13 @@ settings! {
         ---
         /// Allow pages of other sites to read the answers (CORS).
         crossdomain: bool = "true", PREFER_TRUE, ["SRS_HTTP_SERVER_CROSSDOMAIN"], Live;
+        ---
+        /// Folder whose files are served to everybody, below everything else that has an address
+        /// here. Nothing outside of it can be had, nor can names that begin with a dot or end in
+        /// ".tmp". Where a vhost restricts who may play, its recordings and segments are not
+        /// served from here, see `vhost.http_static`. A folder that is not there is no error;
+        /// empty means no files.
+        dir: PathBuf = r#""./objs/nginx/html""#, Kind::Path, ["SRS_HTTP_SERVER_DIR"], Live;
     }
 
     /// Live streams, pages and WebSockets over HTTPS, by TLS 1.2 and 1.3.
@@ -346,6 +353,8 @@ settings! {
         play: Play,
         /// Publishers.
         publish: Publish,
+        /// Files.
+        http_static: HttpStatic,
         /// Live streams over HTTP.
         http_remux: HttpRemux,
         /// Recordings.
@@ -468,6 +477,21 @@ settings! {
         /// Time without a player after which a publisher is closed; 0 means never.
         kickoff_for_idle: Duration = "0", SECONDS,
             ["SRS_VHOST_PUBLISH_KICKOFF_FOR_IDLE"], Live;
+    }
+
+    /// Files for a vhost, in place of those of `http_server.dir`.
+    HttpStatic at [vhost.http_static] {
+        ---
+        /// Serve them. This holds for recordings, too, and whoever may play: files have no tokens
+        /// and no hooks.
+        enabled: bool = "false", PREFER_FALSE, ["SRS_VHOST_HTTP_STATIC_ENABLED"], Live;
+        ---
+        /// Where: a path behind [vhost], or a path for every host.
+        mount: String = r#""[vhost]/""#, Kind::Text, ["SRS_VHOST_HTTP_STATIC_MOUNT"], Live;
+        ---
+        /// The folder with what is below that path. The word [vhost] stands for the vhost.
+        dir: PathBuf = r#""./objs/nginx/html""#, Kind::Path,
+            ["SRS_VHOST_HTTP_STATIC_DIR"], Live;
     }
 
     /// Live streams over HTTP and WebSocket.

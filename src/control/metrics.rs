@@ -78,18 +78,21 @@ fn srs(out: &mut Text, handle: &Handle, system: &System) {
 
 fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     type Pick = fn(&Counters) -> &AtomicU64;
-    let gauges: [(&str, &str, Pick); 5] = [
+    let gauges: [(&str, &str, Pick); 7] = [
         ("ringcast_connections", "Connections now.", |c| &c.connections),
         ("ringcast_players", "Players now.", |c| &c.players),
         ("ringcast_publishers", "Publishers now.", |c| &c.publishers),
+        ("ringcast_files_open", "Files open for requests now.", |c| &c.files_open),
+        ("ringcast_files_waiting", "Files that wait for their disk now.", |c| &c.files_waiting),
         ("ringcast_busy_permille", "Busy part of the last window, 1/1000.", |c| &c.busy_permille),
         ("ringcast_merge_window_us", "Merged-write window, microseconds.", |c| &c.window_us),
     ];
-    let counters: [(&str, &str, Pick); 6] = [
+    let counters: [(&str, &str, Pick); 7] = [
         ("ringcast_accepted_total", "Connections accepted.", |c| &c.accepted),
         ("ringcast_messages_total", "Media messages received.", |c| &c.messages_received),
         ("ringcast_sends_total", "Sends issued to players.", |c| &c.sends),
         ("ringcast_turns_total", "Turns of the shard's loop.", |c| &c.turns),
+        ("ringcast_files_opened_total", "Files opened for requests.", |c| &c.files_opened),
         ("ringcast_sent_bytes_total", "Bytes sent.", |c| &c.bytes_sent),
         ("ringcast_received_bytes_total", "Bytes received.", |c| &c.bytes_received),
     ];
@@ -142,6 +145,9 @@ fn own(out: &mut Text, handle: &Handle, alerts: &Alerts) {
     let help = "Connections that may be open.";
     out.gauge("ringcast_connections_limit", help, handle.config().max_connections);
     out.gauge("ringcast_streams_limit", "Streams that may be there.", limits::STREAMS_MAX);
+    let (open, waiting) = (limits::FILES_OPEN_MAX, limits::FILES_WAITING_MAX);
+    out.gauge("ringcast_files_open_limit", "Files that a shard may have open.", open);
+    out.gauge("ringcast_files_waiting_limit", "Files of a shard that may wait.", waiting);
     out.gauge("ringcast_media_blocks", "Blocks of media memory in use.", arena.blocks);
     let name = "ringcast_alerts";
     out.family(name, "gauge", "Streams with an alert now, by alert.");

@@ -24,6 +24,7 @@ mod signals;
 pub mod summary;
 pub mod tls;
 pub mod upload;
+mod vod;
 
 use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -177,8 +177,8 @@ impl SegmentFiles {
         let config = (self.parts.config)();
         let vhost = config.vhost(stream.name.vhost());
         let path = match kind {
-            SegmentFile::Hls => root_of(vhost, &stream.name),
-            SegmentFile::Dash => filled(&vhost.dash.dash_path, &stream.name),
+            SegmentFile::Hls => vhost.hls.folder(stream.name.vhost()),
+            SegmentFile::Dash => vhost.dash.folder(stream.name.vhost()),
         };
         let Some(path) = path else { return Ok(()) };
         let root = self.root(path).await?;
@@ -402,21 +402,6 @@ impl SegmentFiles {
                 }
             }
         }
-    }
-}
-
-/// The folder that a vhost's segments are written to.
-pub(super) fn root_of(vhost: &Vhost, name: &StreamName) -> Option<PathBuf> {
-    filled(&vhost.hls.hls_path, name)
-}
-
-fn filled(path: &Path, name: &StreamName) -> Option<PathBuf> {
-    if path.as_os_str().is_empty() {
-        return None;
-    }
-    match path.to_str() {
-        Some(text) => Some(Path::new(&text.replace("[vhost]", name.vhost())).to_owned()),
-        None => Some(path.to_owned()),
     }
 }
 

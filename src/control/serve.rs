@@ -42,6 +42,7 @@ use super::signals::Signals;
 use super::summary::Summary;
 use super::tls::TlsError;
 use super::upload::{self, Uploads};
+use super::vod;
 use super::{heartbeat, wall_ms};
 
 /// Why serving could not start, or ended.
@@ -277,7 +278,10 @@ pub fn serve(
         });
         let client = Rc::new(HttpClient::default());
         let files = Arc::new(tokio::sync::Notify::new());
-        let hooks = Hooks::new(hook_parts(&handle, client.clone(), files.clone()));
+        let recordings = Arc::new(tokio::sync::Notify::new());
+        let notes = [files.clone(), recordings.clone()];
+        let hooks = Hooks::new(hook_parts(&handle, client.clone(), notes));
+        tokio_uring::spawn(vod::run(vod_parts(&handle, recordings)));
         let segment_files = SegmentFiles::new(segment_parts(&handle, files));
         tokio_uring::spawn(segment_files.clone().run());
         tokio_uring::spawn(hooks.clone().run());
@@ -338,10 +342,21 @@ fn segment_parts(handle: &Handle, news: Arc<tokio::sync::Notify>) -> segments::P
     }
 }
 
+fn vod_parts(handle: &Handle, news: Arc<tokio::sync::Notify>) -> vod::Parts {
+    let post = handle.post.clone();
+    vod::Parts {
+        desk: handle.admission.desk.clone(),
+        disk: Disk::new(handle.disk_stats.clone()),
+        // A letter that does not fit is no loss: the shard looks at its next tick.
+        tell_shard: Box::new(move |shard, conn| _ = post.tell(shard, Letter::Decided(conn))),
+        news,
+    }
+}
+
 fn hook_parts(
     handle: &Handle,
     client: Rc<HttpClient>,
-    files: Arc<tokio::sync::Notify>,
+    notes: [Arc<tokio::sync::Notify>; 2],
 ) -> hooks::Parts {
     let (config, post) = (handle.config.clone(), handle.post.clone());
     hooks::Parts {
@@ -351,7 +366,7 @@ fn hook_parts(
         tell_shard: Box::new(move |shard, conn| _ = post.tell(shard, Letter::Decided(conn))),
         counters: handle.own.clone(),
         stats: handle.hook_stats.clone(),
-        files,
+        notes,
         client,
     }
 }

@@ -154,6 +154,16 @@ reasons! {
     SegmentNotWritten = "segment_not_written",
     /// HLS: a player waited for something that did not come in time.
     SegmentTimeout = "segment_timeout",
+    /// A file was shorter than it was when its sending began: the connection was closed.
+    FileChanged = "file_changed",
+    /// A file could not be opened or read, because a disk fails.
+    FileFailed = "file_failed",
+    /// A file was not opened, or not read, in time: the connection was closed.
+    FileSlow = "file_slow",
+    /// Too many files are open or wait for their disk: the request was answered with 503.
+    FilesLimit = "files_limit",
+    /// A recording cannot be played from where a player asked for.
+    FileStart = "file_start",
     /// A command or data message that means nothing here was ignored.
     MessageIgnored = "message_ignored",
     /// The stream's timestamps jumped and were put right.
@@ -212,6 +222,7 @@ impl Reason {
                 | Unsupported
                 | OverLimit
                 | NotFound
+                | FileStart
                 | BadRequest
         )
     }
@@ -273,6 +284,12 @@ pub struct Counters {
     pub sends: AtomicU64,
     /// Turns of the loop.
     pub turns: AtomicU64,
+    /// Files open now, for requests.
+    pub files_open: AtomicU64,
+    /// Files that wait for their disk now.
+    pub files_waiting: AtomicU64,
+    /// Files opened.
+    pub files_opened: AtomicU64,
     /// Share of time the shard was busy over the last window, in 1/1000.
     pub busy_permille: AtomicU64,
     /// Merged-write window in force, microseconds.
@@ -293,6 +310,9 @@ impl Default for Counters {
             messages_received: AtomicU64::new(0),
             sends: AtomicU64::new(0),
             turns: AtomicU64::new(0),
+            files_open: AtomicU64::new(0),
+            files_waiting: AtomicU64::new(0),
+            files_opened: AtomicU64::new(0),
             busy_permille: AtomicU64::new(0),
             window_us: AtomicU64::new(0),
         }

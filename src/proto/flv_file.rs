@@ -13,6 +13,7 @@ use super::flv::{self, FILE_HEADER_BYTES, TAG_HEAD_BYTES, TAG_TAIL_BYTES};
 use super::rtmp::metadata::ON_METADATA;
 use crate::limits;
 use crate::media::Kind;
+use crate::media::tag::{self, TagKind};
 
 /// What is written of a file so far.
 #[derive(Debug)]
@@ -256,6 +257,46 @@ pub fn tag_head(bytes: &[u8]) -> Option<(Kind, u32, u32)> {
     Some((kind, u32::from_be_bytes([head[7], head[4], head[5], head[6]]), len))
 }
 
+/// What a player needs before a tag from the midst of a file: file header, metadata and the newest
+/// sequence headers of `head`, which is the beginning of the file, at most up to that tag. Their
+/// time is zero.
+///
+/// # Errors
+/// The file is no FLV.
+pub fn lead_in(head: &[u8]) -> Result<Vec<u8>, flv::Error> {
+    let mut reader = flv::TagReader::new();
+    let mut input = head;
+    let (mut metadata, mut video, mut audio) = (None, None, None);
+    while let Some(tag) = reader.poll(&mut input)? {
+        let place = match tag.kind {
+            Kind::Data if metadata.is_none() => &mut metadata,
+            Kind::Video if is_header(tag::video(tag.body).map(|tag| tag.kind)) => &mut video,
+            Kind::Audio if is_header(tag::audio(tag.body).map(|tag| tag.kind)) => &mut audio,
+            _ => continue,
+        };
+        *place = Some((tag.kind, tag.body.to_vec()));
+    }
+    let (has_audio, has_video) = reader.flags().ok_or(flv::Error::Malformed("no FLV signature"))?;
+    let mut out = flv::file_header(has_audio, has_video).to_vec();
+    for (kind, body) in [metadata, video, audio].into_iter().flatten() {
+        flv::write_tag(&mut out, kind, 0, &body);
+    }
+    Ok(out)
+}
+
+fn is_header(kind: Result<TagKind, tag::TagError>) -> bool {
+    matches!(kind, Ok(TagKind::SequenceHeader))
+}
+
+/// True when a tag begins behind these fifteen bytes' first four: they state the size of the tag
+/// before, `before` bytes of which (its head) are at the place that they lead to.
+pub fn is_tag(bytes: &[u8; TAG_FRAME_BYTES], before: &[u8; TAG_HEAD_BYTES]) -> bool {
+    let [s0, s1, s2, s3, head @ ..] = bytes;
+    let size = u32::from_be_bytes([*s0, *s1, *s2, *s3]);
+    let fits = |(_, _, len): (Kind, u32, u32)| len + TAG_HEAD_BYTES as u32 == size;
+    tag_head(head).is_some() && tag_head(before).is_some_and(fits)
+}
+
 /// Bytes of a tag beside its body.
 pub const TAG_FRAME_BYTES: usize = TAG_HEAD_BYTES + TAG_TAIL_BYTES;
 
@@ -355,5 +396,42 @@ mod tests {
         let mut file = FlvFile::begin(&mut out, None, 5, 100);
         let head = file.tag(Kind::Audio, 90, 1, false, 0);
         assert_eq!(tag_head(&head), Some((Kind::Audio, 0, 1)));
+    }
+
+    #[test]
+    fn what_comes_before_a_tag_in_the_midst() {
+        let mut all = flv::file_header(true, true).to_vec();
+        let tags: [(Kind, u32, &[u8]); 6] = [
+            (Kind::Data, 0, b"\x02\x00\x0aonMetaData\x08\0\0\0\0\0\0\x09"),
+            (Kind::Video, 5, b"\x17\0\0\0\0config"),
+            (Kind::Audio, 6, b"\xaf\0\x12\x10"),
+            (Kind::Video, 40, b"\x17\x01\0\0\0frame"),
+            (Kind::Audio, 46, b"\xaf\x01frame"),
+            (Kind::Video, 80, b"\x27\x01\0\0\0frame"),
+        ];
+        let mut places = Vec::new();
+        for (kind, ms, body) in tags {
+            places.push(all.len());
+            flv::write_tag(&mut all, kind, ms, body);
+        }
+        let out = lead_in(&all[..places[4]]).unwrap();
+        let mut expected = flv::file_header(true, true).to_vec();
+        for (kind, _, body) in &tags[..3] {
+            flv::write_tag(&mut expected, *kind, 0, body);
+        }
+        assert_eq!(out, expected);
+        // Cut off in the midst of a tag is as good as before it.
+        assert_eq!(lead_in(&all[..places[4] - 3]).unwrap(), expected);
+        assert!(lead_in(b"").is_err() && lead_in(b"ftyp").is_err());
+        assert!(lead_in(&all[20..]).is_err());
+        let at = |place: usize| -> bool {
+            let bytes = all[place - 4..].first_chunk().unwrap();
+            let size = u32::from_be_bytes(*all[place - 4..].first_chunk().unwrap()) as usize;
+            let Some(before) = (place - 4).checked_sub(size) else { return false };
+            is_tag(bytes, all[before..].first_chunk().unwrap())
+        };
+        for place in 20..all.len() - 20 {
+            assert_eq!(at(place), places.contains(&place), "{place}");
+        }
     }
 }

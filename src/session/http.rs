@@ -1,6 +1,7 @@
 //! HTTP sessions on the data plane: live streams over HTTP and WebSockets, the index page.
 
 mod dash;
+mod files;
 mod hls;
 
 use std::net::IpAddr;
@@ -66,6 +67,10 @@ enum State {
     Waiting(Box<(Request, Asked, Urls)>),
     /// It waits for a change of segments; bytes are kept.
     Watching(Box<hls::Watch>),
+    /// It waits for a file to be opened; bytes are kept.
+    Opening(Box<files::Looking>),
+    /// It waits for what a recording is to be played with; bytes are kept.
+    Preparing(Box<files::Preparing>),
     /// A body is being sent; bytes are kept.
     Serving,
     /// Playing over plain HTTP: what the peer sends does not matter any more.
@@ -121,7 +126,7 @@ impl HttpSession {
                 }
             }
             // Requests that come before the answer to the one before wait for it.
-            State::Watching(_) | State::Serving => {
+            State::Watching(_) | State::Opening(_) | State::Preparing(_) | State::Serving => {
                 let before = self.head.len();
                 self.head.extend_from_slice(data);
                 if self.head.len() > SESSION_INPUT_MAX {
@@ -140,6 +145,9 @@ impl HttpSession {
 
     /// True when it waits for a verdict that is there.
     pub fn is_decided(&self) -> bool {
+        if let State::Preparing(preparing) = &self.state {
+            return preparing.is_ready();
+        }
         matches!(self.state, State::Waiting(_))
             && self.stay.as_ref().is_some_and(|stay| stay.verdict().is_some())
     }
@@ -148,6 +156,9 @@ impl HttpSession {
     pub fn decided(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
         if !self.is_decided() {
             return;
+        }
+        if matches!(self.state, State::Preparing(_)) {
+            return self.prepared(out, env);
         }
         let State::Waiting(waiting) = std::mem::replace(&mut self.state, State::Over) else {
             return;
@@ -241,7 +252,7 @@ impl HttpSession {
         }
         if let Some(name) = self.stream_name(env, &request) {
             return match name {
-                Ok(asked) => self.play(out, env, request, asked),
+                Ok(asked) => self.play_or_file(out, env, request, asked),
                 Err(closing) => {
                     if env.may_say() {
                         tracing::info!(id = %self.id, peer = %env.peer, path = ?request.path,
@@ -287,8 +298,25 @@ impl HttpSession {
             }
             return self.reply(out, env, &request, head, Some(asset.body));
         }
-        env.counters.count(Reason::NotFound);
-        self.not_found(out, env, &request)
+        let places = files::place(env.config, &request).into_iter().collect();
+        self.look_for(out, env, request, places, files::Otherwise::NotFound, None)
+    }
+
+    /// A path of a live mount. While nobody publishes the stream, a recording of that name is what
+    /// is meant; if there is none either, the player waits for the stream.
+    fn play_or_file(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        asked: Asked,
+    ) {
+        let stream = env.streams.find(&asked.name);
+        if request.wants_websocket() || stream.is_some_and(|stream| stream.is_active()) {
+            return self.play(out, env, request, asked);
+        }
+        let places = files::place(env.config, &request).into_iter().collect();
+        self.look_for(out, env, request, places, files::Otherwise::Play(asked), None)
     }
 
     fn not_found(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {

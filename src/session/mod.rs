@@ -7,6 +7,7 @@
 pub mod admission;
 pub mod body;
 pub mod breaker;
+pub mod files;
 pub mod http;
 pub mod listing;
 pub mod mount;
@@ -15,8 +16,10 @@ pub mod publish;
 pub mod quiet;
 pub mod rtmp;
 pub mod viewers;
+pub mod vod;
 
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
@@ -54,6 +57,8 @@ pub struct Env<'a> {
     pub admission: &'a admission::Admission,
     /// Decides which lines about the peer's faults are written.
     pub quiet: &'a quiet::Quiet,
+    /// Files that are open.
+    pub files: &'a files::Files,
     /// Streams that got messages.
     pub touched: &'a mut Vec<Arc<Stream>>,
     /// What the session asks its shard to do, in order.
@@ -80,6 +85,10 @@ pub enum Wish {
     Await,
     /// Send this behind what was said so far; nothing more is said until it is sent.
     Serve(Box<body::Body>),
+    /// Open this file; the session waits for it.
+    Open(files::Place),
+    /// The session waits for what a file is to be played with ([`vod`]).
+    Prepare,
     /// The session waits for a change of the segments of a stream.
     Watch(StreamId),
     /// Read from the peer, or do not.
@@ -265,6 +274,20 @@ impl Session {
         self.expect_request(env.now);
         if let Protocol::Http(http) = &mut self.protocol {
             http.served(&mut self.out, env);
+        }
+    }
+
+    /// The file that it waits for is open, or is not there.
+    pub fn file_opened(
+        &mut self,
+        env: &mut Env<'_>,
+        result: Result<Rc<files::OpenFile>, files::NoFile>,
+    ) {
+        if let Protocol::Http(http) = &mut self.protocol {
+            http.file_opened(&mut self.out, env, result);
+            if http.take_answered() {
+                self.expect_request(env.now);
+            }
         }
     }
 

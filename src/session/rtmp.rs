@@ -478,6 +478,7 @@ mod tests {
             bytes: &[u8],
         ) -> Vec<Wish> {
             let (mut out, mut touched, mut wishes) = (Vec::new(), Vec::new(), Vec::new());
+            let files = crate::session::files::Files::default();
             let mut env = Env {
                 now,
                 wall_ms: 0,
@@ -491,6 +492,7 @@ mod tests {
                 clients: &self.clients,
                 admission: &self.admission,
                 quiet: &self.quiet,
+                files: &files,
                 touched: &mut touched,
                 wishes: &mut wishes,
             };

@@ -5,6 +5,7 @@
 //! thread with virtual time, on the simulator.
 
 pub mod fanout;
+mod files;
 pub mod gate;
 pub mod host;
 pub mod letter;
@@ -27,6 +28,7 @@ use crate::hub::{ClientKind, Counters, Format, NewClient, Reason, StreamId, Urls
 use crate::limits;
 use crate::remux::{Client, Clients, Registry, Stream};
 use crate::session::admission::Admission;
+use crate::session::body::Part;
 use crate::session::http::HttpSession;
 use crate::session::quiet::Quiet;
 use crate::session::rtmp::RtmpSession;
@@ -145,6 +147,8 @@ pub struct Shard<D: Driver> {
     publishing: HashMap<StreamId, (Conn, Arc<Client>)>,
     /// Streams that got messages in this turn.
     touched: Vec<Arc<Stream>>,
+    /// Files that are served.
+    files: files::FileTable,
     /// Streams without publisher whose players are held, and until when, ns.
     holds: Vec<(u64, Arc<Stream>)>,
     /// Sessions that wait for a change of a stream's segments.
@@ -207,6 +211,7 @@ impl<D: Driver> Shard<D> {
             ending: Vec::new(),
             publishing: HashMap::new(),
             touched: Vec::new(),
+            files: files::FileTable::default(),
             holds: Vec::new(),
             watching: HashMap::new(),
             called: VecDeque::new(),
@@ -302,6 +307,7 @@ impl<D: Driver> Shard<D> {
             conn: session.conn,
             admission: &self.shared.admission,
             quiet: &self.shared.quiet,
+            files: &self.files.known,
             touched: &mut self.touched,
             wishes,
         };
@@ -352,6 +358,19 @@ impl<D: Driver> Shard<D> {
                 if let Some(session) = self.session(conn) {
                     session.body = Some(body);
                     session.expect_by(Some((by, Reason::FellBehind)));
+                }
+            }
+            Wish::Open(place) => {
+                let by = self.driver.now() + limits::FILE_OPEN_MS_MAX * 1_000_000;
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(Some((by, Reason::FileSlow)));
+                }
+                self.open_file(conn, place);
+            }
+            Wish::Prepare => {
+                let by = self.driver.now() + limits::FILE_OPEN_MS_MAX * 1_000_000;
+                if let Some(session) = self.session(conn) {
+                    session.expect_by(Some((by, Reason::FileSlow)));
                 }
             }
             Wish::Watch(stream) => {
@@ -622,20 +641,19 @@ impl<D: Driver> Shard<D> {
         let reply = session.take_reply();
         // A head and the beginning of its body are one send, and so are many small ranges.
         let room = uring::Gather::PIECES_MAX - usize::from(reply.is_some());
-        let body = session.body.as_ref();
-        let mut ranges = body.map_or(Vec::new(), |body| body.fronts(room, limits::SEND_BYTES_MAX));
-        session.sending |= !ranges.is_empty();
+        let part = session.body.as_ref().and_then(|body| body.front(limits::SEND_BYTES_MAX));
+        let ranges = session.body.as_ref().map(|body| body.fronts(room, limits::SEND_BYTES_MAX));
+        let ranges = ranges.unwrap_or_default();
+        session.sending |= part.is_some();
         let (local, peer) = (session.local, session.peer.ip());
-        let (payload, mode) = match (reply, ranges.len()) {
-            (None, 0) => (None, uring::SendMode::Copy),
-            (Some(reply), 0) => (Some(uring::Payload::Bytes(reply)), uring::SendMode::Copy),
-            (None, 1) => {
-                let range = ranges.remove(0);
+        let (payload, mode) = match (reply, part) {
+            (None, None) => (None, uring::SendMode::Copy),
+            (None, Some(Part::Block(range))) if ranges.len() == 1 => {
                 let route = self.routes.of(local, peer);
                 let mode = self.routes.mode(route, range.end - range.start);
                 (Some(uring::Payload::Range(range)), mode)
             }
-            (reply, _) => {
+            (reply, Some(Part::Block(_))) => {
                 let mut gather = self.driver.take_gather();
                 if let Some(reply) = reply {
                     gather.head.extend_from_slice(&reply);
@@ -643,6 +661,15 @@ impl<D: Driver> Shard<D> {
                 }
                 gather.pieces.extend(ranges.into_iter().map(uring::Piece::Block));
                 (Some(uring::Payload::Gather(gather)), uring::SendMode::Copy)
+            }
+            (Some(reply), _) => (Some(uring::Payload::Bytes(reply)), uring::SendMode::Copy),
+            (None, Some(Part::Bytes(bytes))) => {
+                (Some(uring::Payload::Bytes(bytes)), uring::SendMode::Copy)
+            }
+            (None, Some(Part::File(file, offset, len))) => {
+                // At most what one send may have.
+                let (file, len) = (file.file.clone(), len as u32);
+                (Some(uring::Payload::File { file, offset, len }), uring::SendMode::Copy)
             }
         };
         let Some(session) = self.session(conn) else { return };

@@ -33,6 +33,10 @@ const CALLED_KEPT: usize = 16 << 10;
 /// Time between two warnings that accepting fails, ns.
 const ACCEPT_WARNING_NS: u64 = 10_000_000_000;
 
+/// What a send of a file says that has become shorter, and one that a disk does not read.
+const NO_DATA: i32 = rustix::io::Errno::NODATA.raw_os_error();
+const IO_ERROR: i32 = rustix::io::Errno::IO.raw_os_error();
+
 /// Whether a shard goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flow {
@@ -235,6 +239,7 @@ impl<D: Driver> Shard<D> {
                 }
                 self.close(conn, &closing);
             }
+            Event::Opened { opening, result } => self.opened(opening, result),
             Event::HandedOver { conn, socket } => self.handed_over(conn, socket),
             Event::Closed { .. } => self.closing -= 1,
             Event::Woken => {}
@@ -263,7 +268,17 @@ impl<D: Driver> Shard<D> {
                         false => self.flush_replies(conn),
                     }
                 }
-                Err(errno) => self.close(conn, &Closing::because(Reason::ConnectionError, errno)),
+                Err(errno) => {
+                    let reads = self.session(conn).and_then(|session| session.body.as_ref());
+                    let of_file = reads.is_some_and(|body| body.is_file());
+                    let reason = match errno.0 {
+                        // The splice has found the end of the file where there was more before.
+                        NO_DATA if of_file => Reason::FileChanged,
+                        IO_ERROR if of_file => Reason::FileFailed,
+                        _ => Reason::ConnectionError,
+                    };
+                    self.close(conn, &Closing::because(reason, errno));
+                }
             }
             return;
         }
@@ -643,6 +658,7 @@ impl<D: Driver> Shard<D> {
             }
         }
         self.end_holds(now);
+        self.expire_files(now);
         self.end_viewers(false);
         self.forget_idle(now);
         if let Some(why) = self.driver.take_diagnostic() {

@@ -72,8 +72,8 @@ impl OpenFile {
         opcode::OpenAt2::new(types::Fd(root), self.path.as_ptr(), &self.how).build()
     }
 
-    /// It is open (a file), or was asked for before (`None`): the operation that asks what it is. It
-    /// names memory of this box and the file's descriptor, which this box owns from here on.
+    /// It is open (a file), or was asked for before (`None`): the operation that asks what it is.
+    /// It names memory of this box and the file's descriptor, which this box owns from here on.
     pub(crate) fn stat(&mut self, file: Option<OwnedFd>) -> Option<squeue::Entry> {
         self.file = file.or(self.file.take());
         let fd = types::Fd(self.file.as_ref()?.as_raw_fd());

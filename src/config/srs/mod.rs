@@ -27,7 +27,6 @@ const MOOT: &[(&str, &str)] = &[
     ("ff_log_level", "no ffmpeg is started"),
     ("first_wait_for_qlv", "no version is asked for"),
     ("http_api.crossdomain", "it follows http_server.crossdomain, as in SRS"),
-    ("http_server.dir", "no files are served from it yet"),
     ("pithy_print_ms", "summary_interval says how often there is a line of counters"),
     ("query_latest_version", "no version is asked for"),
     ("tcmalloc_release_rate", "the memory allocator is another one"),

@@ -233,7 +233,6 @@ fn what_is_switched_off_or_a_default_is_passed_over() {
     assert_eq!(
         warnings(text),
         [
-            "x.conf:3: http_server.dir has no effect: no files are served from it yet",
             "x.conf:4: pid is there already; the first one counts",
             "x.conf:4: work_dir says nothing: its default stays",
             "x.conf:1: vhost.publish.mr has no effect: receives are gathered by load",

@@ -136,7 +136,7 @@ impl Happening {
 pub fn segment(client: &Client, segment: &Segment, vhost: &Vhost, stream: &str) -> String {
     let name = &client.stream.name;
     let playlist = segments::playlist_of(vhost, name);
-    let root = segments::root_of(vhost, name).unwrap_or_default();
+    let root = vhost.hls.folder(name.vhost()).unwrap_or_default();
     let below = |file: &str| root.join(file).to_string_lossy().into_owned();
     let cwd = std::env::current_dir().unwrap_or_default();
     let mut object = Object::default();

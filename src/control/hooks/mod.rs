@@ -49,8 +49,8 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// What is known of calls.
     pub stats: Arc<HookStats>,
-    /// Woken when there is something to write to disk.
-    pub files: Arc<Notify>,
+    /// Woken with every note, for those who look for notes of other kinds.
+    pub notes: [Arc<Notify>; 2],
     /// Shared with others who call out.
     pub client: Rc<HttpClient>,
 }
@@ -90,7 +90,8 @@ impl Hooks {
         let desk = self.parts.admission.desk.clone();
         let notify = Arc::new(Notify::new());
         let segments = Arc::new(Notify::new());
-        let wakers = [notify.clone(), segments.clone(), self.parts.files.clone()];
+        let [files, recordings] = self.parts.notes.clone();
+        let wakers = [notify.clone(), segments.clone(), files, recordings];
         desk.set_waker(move || wakers.iter().for_each(|waker| waker.notify_one()));
         tokio_uring::spawn(self.clone().tell_of_segments(segments));
         loop {

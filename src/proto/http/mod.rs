@@ -5,6 +5,8 @@
 //! half serves the load tester and the tests.
 
 pub mod body;
+pub mod date;
+pub mod file;
 pub mod pairs;
 pub mod request;
 pub mod response;

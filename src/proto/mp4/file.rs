@@ -15,7 +15,7 @@ use crate::limits;
 /// The bytes are not what this module writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("malformed MP4: {0}")]
-pub struct Malformed(&'static str);
+pub struct Malformed(pub &'static str);
 
 /// The head of a box.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +50,7 @@ pub fn head(bytes: &[u8]) -> Result<Option<Head>, Malformed> {
 }
 
 /// The boxes in a body.
-struct Boxes<'a>(&'a [u8]);
+pub(super) struct Boxes<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Boxes<'a> {
     type Item = ([u8; 4], &'a [u8], &'a [u8]);
@@ -64,17 +64,17 @@ impl<'a> Iterator for Boxes<'a> {
     }
 }
 
-fn find<'a>(body: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
+pub(super) fn find<'a>(body: &'a [u8], path: &[&[u8; 4]]) -> Option<&'a [u8]> {
     let (first, rest) = path.split_first()?;
     let (_, inner, _) = Boxes(body).find(|(name, ..)| name == *first)?;
     if rest.is_empty() { Some(inner) } else { find(inner, rest) }
 }
 
-fn number32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn number32(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|four| u32::from_be_bytes(*four))
 }
 
-fn number64(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn number64(bytes: &[u8], at: usize) -> Option<u64> {
     bytes.get(at..)?.first_chunk().map(|eight| u64::from_be_bytes(*eight))
 }
 

@@ -9,6 +9,7 @@
 pub mod file;
 mod fragment;
 mod init;
+pub mod start;
 
 pub use fragment::{Fragment, write_fragment, write_reference_time};
 pub use init::{TRACK_AUDIO, TRACK_VIDEO, VIDEO_TIMESCALE, write_init};

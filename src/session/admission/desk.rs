@@ -12,10 +12,11 @@ use super::Visitor;
 use crate::config::Action;
 use crate::hub::Reason;
 use crate::hub::segments::Segment;
-use crate::limits::{HOOK_CASES_MAX, SEGMENT_FILES_WAITING, SEGMENT_NOTES_WAITING};
+use crate::limits::{HOOK_CASES_MAX, SEGMENT_FILES_WAITING, SEGMENT_NOTES_WAITING, VOD_ASKS_MAX};
 use crate::media::name::StreamName;
 use crate::remux::{Client, Stream};
 use crate::session::SessionId;
+use crate::session::vod::Ask;
 
 /// As what a segment is written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -157,7 +158,18 @@ pub struct Desk {
     segments: SegmentNotes,
     /// Segments that are to be written to disk.
     files: SegmentFiles,
+    /// Recordings that are to be played from another place than their beginning.
+    vod: VodAsks,
     waker: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// The same for recordings.
+struct VodAsks(ArrayQueue<Arc<Ask>>);
+
+impl Default for VodAsks {
+    fn default() -> Self {
+        VodAsks(ArrayQueue::new(VOD_ASKS_MAX))
+    }
 }
 
 /// A bounded queue.
@@ -225,6 +237,18 @@ impl Desk {
         let fits = self.files.0.push(file).is_ok();
         self.wake();
         fits
+    }
+
+    /// Leaves a note that somebody waits to play a recording. False when too many wait.
+    pub fn ask_vod(&self, ask: Arc<Ask>) -> bool {
+        let fits = self.vod.0.push(ask).is_ok();
+        self.wake();
+        fits
+    }
+
+    /// The next who waits to play a recording.
+    pub fn take_vod(&self) -> Option<Arc<Ask>> {
+        self.vod.0.pop()
     }
 
     /// The next segment that is to be written, and its stream.

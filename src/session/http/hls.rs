@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::files::{Otherwise, Segment};
 use super::{
     Asked, HttpSession, Method, Request, ResponseHead, State, Urls, What, enter, forwarded, urls,
     with_cors,
@@ -22,10 +23,12 @@ use crate::limits;
 use crate::media::name::StreamName;
 use crate::proto::hls::{Found, Master, Template};
 use crate::proto::http;
+use crate::proto::http::file::range;
 use crate::remux::segmenter::without_number;
 use crate::remux::{Stream, manifest, playlist};
 use crate::session::admission::{self, Entry, Stay};
 use crate::session::body::Body;
+use crate::session::files::{self, Place};
 use crate::session::viewers::{Lookup, NewViewer, Viewer};
 use crate::session::{Closing, Env, SessionId, Wish};
 
@@ -221,8 +224,7 @@ impl HttpSession {
         };
         let stream = env.streams.find(&name);
         let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
-            env.counters.count(Reason::NotFound);
-            return self.not_found(out, env, &request);
+            return self.on_disk(out, env, request, (&name, &asks.file), None);
         };
         match asks.file {
             File::Playlist => self.playlist(out, env, request, (stream, &segments)),
@@ -515,6 +517,7 @@ impl HttpSession {
     pub fn wants_tick(&self, now: u64) -> bool {
         match &self.state {
             State::Watching(watch) => now >= watch.until || !watch.stream.is_active(),
+            // A verdict, or what a recording is to be played with.
             _ => self.is_decided(),
         }
     }
@@ -545,7 +548,7 @@ impl HttpSession {
     }
 
     /// Reads what came while a request was being answered.
-    fn go_on(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
+    pub(super) fn go_on(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>) {
         if !matches!(self.state, State::Requests) {
             return;
         }
@@ -609,8 +612,40 @@ impl HttpSession {
             }
             File::Playlist => {}
         }
-        env.counters.count(Reason::NotFound);
-        self.not_found(out, env, &request)
+        let segment = Some(Segment { stream: Some(stream.clone()), viewer });
+        self.on_disk(out, env, request, (&stream.name, &file), segment)
+    }
+
+    /// What is in memory no more may be on disk (`hls_path`), or among the files that everybody
+    /// may have. Without the stream nobody is known to be a viewer of it.
+    fn on_disk(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: Request,
+        (name, file): (&StreamName, &File),
+        segment: Option<Segment>,
+    ) {
+        let vhost = env.config.vhost(name.vhost());
+        let path = request.path.strip_prefix('/').unwrap_or_default();
+        let folder = match file {
+            File::Segment(_) | File::Init => vhost.hls.folder(name.vhost()),
+            File::Key => vhost.hls.key_folder(name.vhost()),
+            // A playlist that nobody goes on writing is a recording, and parts are never on disk.
+            File::Playlist | File::Part => None,
+        };
+        let restricted = admission::has_play_rule(vhost);
+        let known = segment.as_ref().is_some_and(|segment| segment.viewer.is_some());
+        let folder = folder.filter(|_| !restricted || known);
+        if let Some(root) = folder
+            && files::below(&request.path).is_some()
+        {
+            let place = Place { root, path: path.to_owned() };
+            let segment = segment.or(Some(Segment { stream: None, viewer: None }));
+            return self.look_for(out, env, request, vec![place], Otherwise::NotFound, segment);
+        }
+        let places = super::files::place(env.config, &request).into_iter().collect();
+        self.look_for(out, env, request, places, Otherwise::NotFound, None);
     }
 
     /// Who asks for a segment.
@@ -694,31 +729,6 @@ impl HttpSession {
             self.over(env, Reason::PeerClosed);
         }
     }
-}
-
-/// First byte and length of what a `Range` header asks for; `None` if it is to be ignored (several
-/// ranges, other units), an error if there is nothing of it.
-fn range(header: &str, total: u64) -> Option<Result<(u64, u64), ()>> {
-    let (first, last) = header.trim().strip_prefix("bytes=")?.split_once('-')?;
-    let number = |text: &str| text.trim().parse::<u64>().ok();
-    Some(match (first.trim(), last.trim()) {
-        ("", "") => return None,
-        ("", last) => match number(last)?.min(total) {
-            0 => Err(()),
-            len => Ok((total - len, len)),
-        },
-        (first, last) => {
-            let first = number(first)?;
-            let last = if last.is_empty() { u64::MAX } else { number(last)? };
-            if last < first {
-                return None;
-            }
-            match first < total {
-                true => Ok((first, last.min(total - 1) - first + 1)),
-                false => Err(()),
-            }
-        }
-    })
 }
 
 fn segment_type(container: Container) -> &'static str {
@@ -805,29 +815,4 @@ fn master(list: &SegmentList, hls: &Hls, request: &Request, id: &str) -> String 
         independent: listed().all(|segment| segment.independent),
     }
     .write()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ranges() {
-        for (header, expected) in [
-            ("bytes=0-", Some(Ok((0, 100)))),
-            ("bytes=10-19", Some(Ok((10, 10)))),
-            ("bytes=90-200", Some(Ok((90, 10)))),
-            ("bytes=-30", Some(Ok((70, 30)))),
-            ("bytes=-300", Some(Ok((0, 100)))),
-            ("bytes=100-", Some(Err(()))),
-            ("bytes=-0", Some(Err(()))),
-            ("bytes=5-4", None),
-            ("bytes=0-1,3-4", None),
-            ("lines=0-1", None),
-            ("bytes=-", None),
-            ("bytes=a-", None),
-        ] {
-            assert_eq!(range(header, 100), expected, "{header}");
-        }
-    }
 }
