@@ -50,6 +50,8 @@ enum Command {
     Shards(commands::shards::Options),
     /// What players feel when very many join at once.
     Storm(commands::storm::Options),
+    /// Files over HTTP, against nginx.
+    Files(commands::files::Options),
     /// Publishers without players, against a loop that only receives.
     Ingest(commands::ingest::Options),
     /// Viewers of HLS segments, against nginx that serves the same files.
@@ -94,14 +96,16 @@ fn prepare(cli: &Cli) -> Result<(), Error> {
         commands::build()?;
     }
     let compares = cli.command.is_none() && cli.compare.needs_nginx();
-    let files = matches!(cli.command, Some(Command::Hls(_) | Command::Http2(_)));
+    let files = matches!(
+        cli.command,
+        Some(Command::Hls(_) | Command::Http2(_) | Command::Files(_))
+    );
     let all = matches!(cli.command, Some(Command::All(_)));
     if compares || files || all {
         server::install_nginx(compares || all)?;
     }
     if all || matches!(cli.command, Some(Command::Http2(_))) {
         commands::http2::install_h2load()?;
-    }
     if matches!(cli.command, Some(Command::All(_) | Command::ZeroCopy(_))) {
         bench::sink::install_compilers();
     }
@@ -127,6 +131,7 @@ fn run(cli: &Cli) -> Result<Value, Error> {
         Some(Command::Memory(options)) => commands::memory::run(options),
         Some(Command::Shards(options)) => commands::shards::run(options),
         Some(Command::Storm(options)) => commands::storm::run(options),
+        Some(Command::Files(options)) => commands::files::run(options),
         Some(Command::Ingest(options)) => commands::ingest::run(options),
         Some(Command::Hls(options)) => commands::hls::run(options),
         Some(Command::LlHls(options)) => commands::ll_hls::run(options),

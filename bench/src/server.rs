@@ -315,7 +315,7 @@ pub fn install_nginx(rtmp: bool) -> Result<(), Error> {
 }
 
 /// nginx's one worker.
-fn worker_of(master: u32) -> u32 {
+pub fn worker_of(master: u32) -> u32 {
     let began = Instant::now();
     while began.elapsed() < Duration::from_secs(3) {
         if let Some(&worker) = process::children(master).first() {

@@ -2,6 +2,7 @@
 
 pub mod all;
 pub mod compare;
+pub mod files;
 pub mod hls;
 pub mod http2;
 pub mod ingest;
