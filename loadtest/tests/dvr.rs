@@ -430,6 +430,10 @@ fn disk_full() {
     let mut mount = Command::new("mount");
     mount.args(["-t", "tmpfs", "-o", "size=1200k", "tmpfs"]).arg(&disk);
     let mounted = Process::start("mount", &mut mount).finish(Duration::from_secs(5));
+    if !mounted.status.success() && std::env::var_os("RINGCAST_CI").is_none() {
+        eprintln!("SKIPPED, nothing was tested: no disk can be mounted: {:?}", mounted.stderr);
+        return;
+    }
     mounted.expect_success("this test mounts a small disk, for which it has to run as root");
     struct Unmount(PathBuf);
     impl Drop for Unmount {

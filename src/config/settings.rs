@@ -625,7 +625,7 @@ settings! {
         ---
         /// Most bytes of segments that stay on disk only because they are not uploaded yet; beyond
         /// it the oldest are removed. 0 means no limit. What recordings may take says `dvr`.
-        held_bytes: u64 = "10737418240", bytes(0, limits::UPLOAD_HELD_BYTES_MAX, None),
+        held_bytes: u64 = r#""10GiB""#, bytes(0, limits::UPLOAD_HELD_BYTES_MAX, None),
             ["RINGCAST_VHOST_UPLOAD_HELD_BYTES"], Live;
         ---
         /// File with `aws_access_key_id = ...`, `aws_secret_access_key = ...` and perhaps
