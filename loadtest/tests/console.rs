@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -64,7 +65,10 @@ fn quiet(browser: &Browser) {
 
 #[test]
 fn console_shows_streams_and_disconnects_a_player() {
-    let server = Server::start(&["shards=2"]);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("console-recordings");
+    let _ = std::fs::remove_dir_all(&folder);
+    let path = format!("vhost.dvr.dvr_path={}/[stream].[timestamp].flv", folder.display());
+    let server = Server::start(&["shards=2", &path]);
     let publisher = publish(&server.rtmp("live/cam"), "");
     server.wait_for_stream("live/cam");
     let mut rtmp = play(&server.rtmp("live/cam"));
@@ -131,6 +135,21 @@ fn console_shows_streams_and_disconnects_a_player() {
     browser.run("location.hash = '#/events'");
     sees(&browser, "stopped playing");
     sees(&browser, "kicked");
+    // Recordings: begun and ended.
+    browser.run("location.hash = '#/recordings'");
+    sees(&browser, "not recorded");
+    for (button, then) in [("Record", "is written"), ("Stop", "not recorded")] {
+        let row = format!(
+            "[...document.querySelectorAll('tbody button')].find((b) => b.innerText === '{button}')"
+        );
+        browser.wait_until(button, &format!("return {row} !== undefined"), LIMIT);
+        browser.run(&format!("{row}.click()"));
+        browser.click(".dialog-buttons .danger");
+        sees(&browser, then);
+        browser.picture().save(&format!("console-recordings-{}.png", button.to_lowercase()));
+    }
+    let files = std::fs::read_dir(&folder).expect("a folder of recordings").count();
+    assert_eq!(files, 1);
     browser.run("location.hash = '#/server'");
     sees(&browser, "Shard");
     sees(&browser, "Media memory");

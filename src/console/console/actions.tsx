@@ -47,6 +47,19 @@ export function kickStream(stream: Stream, role: "publish" | "play"): void {
   });
 }
 
+export function record(stream: Stream, begin: boolean): void {
+  const path = `dvrs/${encodeURIComponent(stream.id)}`;
+  showAction({
+    title: begin ? "Record this stream?" : "Stop this recording?",
+    text: begin
+      ? `${stream.url} is recorded as the vhost's dvr settings say, until it ends.`
+      : `The file of ${stream.url} is finished. It is not recorded again until it ends.`,
+    label: begin ? "Record" : "Stop",
+    done: begin ? `${stream.url} is recorded.` : `${stream.url} is not recorded any more.`,
+    run: () => (begin ? store.api.post(path) : store.api.remove(path)),
+  });
+}
+
 export function reload(): void {
   showAction({
     title: "Read the configuration anew?",

@@ -56,6 +56,35 @@ export interface Client {
   ringcast: { port: number; protocol: string; lag_ms: number; skips: number };
 }
 
+/** A stream's recording. */
+export interface Recording {
+  stream: string;
+  url: string;
+  state: string;
+  file: string;
+  since_ms: number;
+  bytes: number;
+  files: number;
+  gaps: number;
+  lost_ms: number;
+  detail: string | null;
+}
+
+/** What a vhost uploads. */
+export interface Upload {
+  vhost: string;
+  state: string;
+  waiting: number;
+  waiting_bytes: number;
+  oldest_ms: number | null;
+  retry_ms: number | null;
+  files: number;
+  bytes: number;
+  failed: number;
+  given_up: number;
+  detail: string | null;
+}
+
 export interface Alert {
   alert: string;
   stream: string;
@@ -188,6 +217,10 @@ export class Api {
     const body = (await response.json()) as T & { code?: number };
     if (body.code !== undefined && body.code !== 0) throw new Error(meaning(body.code));
     return body;
+  }
+
+  post(path: string): Promise<unknown> {
+    return this.json(path, { method: "POST" });
   }
 
   remove(path: string): Promise<unknown> {

@@ -7,6 +7,7 @@ import { Clients } from "./clients";
 import { Dialogs } from "./actions";
 import { Events } from "./events-view";
 import { Overview } from "./overview";
+import { Recordings } from "./recordings";
 import { link, useRoute, type Route } from "./route";
 import { Server } from "./server";
 import { SignIn } from "./sign-in";
@@ -18,6 +19,7 @@ const TABS: [Route["view"], string][] = [
   ["overview", "Overview"],
   ["streams", "Streams"],
   ["clients", "Clients"],
+  ["recordings", "Recordings"],
   ["events", "Events"],
   ["server", "Server"],
 ];
@@ -95,6 +97,8 @@ function View({ route }: { route: Route }) {
       return route.id === null ? <Streams /> : <StreamView id={route.id} />;
     case "clients":
       return <Clients />;
+    case "recordings":
+      return <Recordings />;
     case "events":
       return <Events />;
     case "server":

@@ -20,6 +20,8 @@ const MEANINGS: Record<string, string> = {
   av_skew: "Audio and video are apart",
   timestamps: "Timestamps go back or jump",
   dropped: "Messages had to be dropped",
+  recording: "It is not recorded as it should be",
+  upload: "Files wait on disk, because the store does not take them",
 };
 
 export function meaningOf(alert: string): string {
@@ -142,7 +144,9 @@ export function Alerts({ alerts }: { alerts: Alert[] }) {
         <li key={`${alert.stream} ${alert.alert}`}>
           <Icon name="warn" />
           <span>
-            <a href={link("streams", alert.stream)}>{alert.url.replace(/^\//, "")}</a>
+            {alert.stream === ""
+              ? <a href={link("recordings")}>{alert.vhost}</a>
+              : <a href={link("streams", alert.stream)}>{alert.url.replace(/^\//, "")}</a>}
             <span class="alert-what">{meaningOf(alert.alert)}</span>
             <small>{alert.detail} · for {span((Date.now() - alert.since_ms) / 1000)}</small>
           </span>

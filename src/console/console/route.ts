@@ -3,12 +3,12 @@
 import { useEffect, useState } from "preact/hooks";
 
 export interface Route {
-  view: "overview" | "streams" | "clients" | "events" | "server";
+  view: "overview" | "streams" | "clients" | "recordings" | "events" | "server";
   /** Of one stream. */
   id: string | null;
 }
 
-const VIEWS = ["overview", "streams", "clients", "events", "server"] as const;
+const VIEWS = ["overview", "streams", "clients", "recordings", "events", "server"] as const;
 
 export function parse(hash: string): Route {
   const [view = "", id = ""] = hash.replace(/^#\/?/, "").split("/");
