@@ -479,6 +479,9 @@ pub const HLS_PART_MS: (u64, u64) = (50, 2_000);
 pub const HLS_WINDOW_MS_MAX: u64 = 3_600_000;
 /// Most fragments in a window; more is a configuration error. A playlist has to fit a reply.
 pub const HLS_SEGMENTS_MAX: u128 = 1_000;
+/// Most labels of a group of variants; more is a configuration error. Every master playlist looks
+/// each of them up.
+pub const GROUP_LABELS_MAX: usize = 16;
 /// Longest wait for the first segment of a stream that is published, ms; then it is 404.
 pub const HLS_FIRST_WAIT_MS: u64 = 20_000;
 /// How far ahead of the last whole segment a player may ask to wait for, segments; more is answered

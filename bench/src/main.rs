@@ -96,16 +96,15 @@ fn prepare(cli: &Cli) -> Result<(), Error> {
         commands::build()?;
     }
     let compares = cli.command.is_none() && cli.compare.needs_nginx();
-    let files = matches!(
-        cli.command,
-        Some(Command::Hls(_) | Command::Http2(_) | Command::Files(_))
-    );
+    let files =
+        matches!(cli.command, Some(Command::Hls(_) | Command::Http2(_) | Command::Files(_)));
     let all = matches!(cli.command, Some(Command::All(_)));
     if compares || files || all {
         server::install_nginx(compares || all)?;
     }
     if all || matches!(cli.command, Some(Command::Http2(_))) {
         commands::http2::install_h2load()?;
+    }
     if matches!(cli.command, Some(Command::All(_) | Command::ZeroCopy(_))) {
         bench::sink::install_compilers();
     }

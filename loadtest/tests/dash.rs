@@ -375,6 +375,10 @@ fn viewers_are_clients() {
     assert_eq!((get(addr, &uri).status, get(addr, &other).status), (404, 200));
     publishing.join().expect("the publisher");
     thread::sleep(Duration::from_millis(800));
+    let (plain, packed) =
+        (get(addr, &other), http::request(addr, "GET", &other, &["Accept-Encoding: gzip"]));
+    assert_eq!(packed.header("content-encoding"), Some("gzip"));
+    assert_eq!(http::unpacked(&packed.body), plain.body);
     // What is served is on disk, too.
     let file = folder.join("live/cut.mpd");
     let text = std::fs::read_to_string(&file).expect("a manifest on disk");

@@ -363,7 +363,26 @@ fn parts_and_waiting() {
     publishing.join().expect("the publisher");
     // Nobody publishes: who waits is told so.
     thread::sleep(Duration::from_millis(300));
-    let last = Playlist::parse(&get(addr, &path).text()).expect("a playlist");
+    let text = get(addr, &path).text();
+    let last = Playlist::parse(&text).expect("a playlist");
+    let packed = |accepts: &str| {
+        http::request(addr, "GET", &path, &[&format!("Accept-Encoding: {accepts}")])
+    };
+    for accepts in ["gzip", "br, *", "deflate, gzip;q=0.5"] {
+        let answer = packed(accepts);
+        assert_eq!(answer.header("content-encoding"), Some("gzip"), "{accepts}");
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"));
+        assert!(answer.body.len() * 2 < text.len());
+        assert_eq!(http::unpacked(&answer.body), text.as_bytes(), "{accepts}");
+    }
+    // Another viewer has the same text, but for its id.
+    let other = http::request(addr, "GET", &enter(addr, STREAM).0, &["Accept-Encoding: gzip"]);
+    let (other, id) = (http::unpacked(&other.body), path.split("hls_ctx=").nth(1).unwrap());
+    let other = String::from_utf8(other).expect("a playlist");
+    assert!(other.len() == text.len() && !other.contains(id));
+    for accepts in ["gzip;q=0, *", "identity", "br"] {
+        assert_eq!(packed(accepts).text(), text, "{accepts}");
+    }
     let asked = Instant::now();
     let answer = get(addr, &format!("{path}&_HLS_msn={}", last.open.number));
     assert_eq!(answer.status, 503, "{}", answer.text());
@@ -529,6 +548,112 @@ fn ffmpeg_on_both_ends_with_names_of_ones_own() {
     assert!(text.contains("-1000.ts\n"), "{text}");
     publisher.finish(Duration::from_secs(30)).expect_success("the publisher");
     server.stop();
+}
+
+/// Streams of one encoder are variants of one: cut at the same times and counted alike, whenever
+/// they began.
+#[test]
+fn variants_of_a_group() {
+    let server = serve(&[
+        "vhost.group.enabled=true",
+        "vhost.group.labels=[\"high\",\"low\",\"none\"]",
+        "vhost.hls.hls_use_fmp4=true",
+        "vhost.hls.hls_part=0.2",
+        "vhost.hls.hls_window=30",
+    ]);
+    let addr = server.http_addr();
+    let source = Source::make("h264-aac", H264, AAC);
+    let (headers, frames) = source.messages();
+    let start = |name: &str, from_ms: u32| {
+        let mut publisher = RtmpPublisher::connect(&server.rtmp(name)).expect("publish");
+        let (headers, frames) = (headers.clone(), frames.clone());
+        thread::spawn(move || {
+            thread::sleep(Duration::from_millis(from_ms.into()));
+            let first = units::SHIFT_MS as u32 + from_ms;
+            let rest: Vec<_> = frames.into_iter().filter(|f| f.timestamp >= first).collect();
+            for message in &headers {
+                publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+            }
+            publisher.send_paced(&rest, 1.0).expect("send");
+            thread::sleep(Duration::from_millis(500));
+        })
+    };
+    let publishing = [start("live/tv_low", 0), start("live/tv_high", 1_560)];
+    assert_eq!(get(addr, "/live/tv.m3u8").status, 404);
+    thread::sleep(Duration::from_millis(5_000));
+    let text = get(addr, "/live/tv.m3u8?secret=1").text();
+    let paths: Vec<String> =
+        text.lines().filter(|line| line.starts_with('/')).map(str::to_owned).collect();
+    assert_eq!(text.matches("#EXT-X-STREAM-INF:BANDWIDTH=").count(), 2, "{text}");
+    assert_eq!(text.matches("RESOLUTION=320x180,FRAME-RATE=25.000").count(), 2, "{text}");
+    assert!(paths[0].starts_with("/live/tv_high.m3u8?hls_ctx="), "{text}");
+    assert!(paths[1].starts_with("/live/tv_low.m3u8?hls_ctx=") && paths[1].ends_with("&secret=1"));
+    let texts: Vec<String> = paths.iter().map(|path| get(addr, path).text()).collect();
+    for (text, other) in texts.iter().zip([&paths[1], &paths[0]]) {
+        let report = format!("#EXT-X-RENDITION-REPORT:URI=\"{other}\",LAST-MSN=");
+        assert!(text.contains(&report), "{report} in\n{text}");
+    }
+    let [high, low] = [0, 1].map(|n: usize| Playlist::parse(&texts[n]).expect("a playlist"));
+    let bytes = |stream: &str, uri: &str| get(addr, &resolve(stream, uri)).body.len();
+    let mut same = 0;
+    // The first of the later one begins in the middle.
+    for segment in high.segments.iter().skip(1) {
+        let Some(other) = low.segments.iter().find(|low| low.number == segment.number) else {
+            continue;
+        };
+        assert!((segment.duration - 1.0).abs() < 0.005 && (other.duration - 1.0).abs() < 0.005);
+        let sizes = (bytes("live/tv", &segment.uri), bytes("live/tv", &other.uri));
+        assert_eq!(sizes.0, sizes.1, "number {}", segment.number);
+        same += 1;
+    }
+    assert!(same >= 1, "{texts:?}");
+    // One id serves all variants, and each that is played has a viewer.
+    let clients = http::get(server.api_addr(), "/api/v1/clients/?count=100");
+    let clients = clients["clients"].as_array().expect("clients").clone();
+    assert_eq!(clients.iter().filter(|client| client["type"] == "hls-play").count(), 2);
+    for publishing in publishing {
+        publishing.join().expect("a publisher");
+    }
+    server.stop();
+}
+
+/// A frame that cannot be packed: `hls_on_error`.
+#[test]
+fn what_cannot_be_packed() {
+    let source = Source::make("h264-aac", H264, AAC);
+    let (headers, frames) = source.messages();
+    for on_error in ["continue", "ignore", "disconnect"] {
+        let server = serve(&[&format!("vhost.hls.hls_on_error={on_error}")]);
+        let addr = server.http_addr();
+        let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
+        let mut failed = false;
+        for message in &headers {
+            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+        }
+        for (index, frame) in frames.iter().enumerate() {
+            failed |= publisher.send(frame.kind, frame.timestamp, &frame.payload).is_err();
+            // A NAL unit that is longer than its frame.
+            if index == 200 {
+                let broken = [0x27, 1, 0, 0, 0, 0, 0, 0, 99, 1];
+                let kind = headers[0].kind;
+                failed |= publisher.send(kind, frame.timestamp, &broken).is_err();
+            }
+            if index % 50 == 0 {
+                thread::sleep(Duration::from_millis(20));
+            }
+        }
+        thread::sleep(Duration::from_millis(300));
+        let streams = http::get(server.api_addr(), "/api/v1/streams/");
+        let active = streams["streams"][0]["publish"]["active"].as_bool();
+        let playlist = get(addr, &format!("/{STREAM}.m3u8")).status;
+        match on_error {
+            "continue" => assert_eq!((active, playlist, failed), (Some(true), 200, false)),
+            "ignore" => assert_eq!((active, playlist, failed), (Some(true), 404, false)),
+            _ => assert_ne!(active, Some(true), "{streams}"),
+        }
+        drop(publisher);
+        server.stop();
+    }
 }
 
 /// What is served is on disk, too, and goes when it has had its time.

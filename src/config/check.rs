@@ -83,6 +83,9 @@ pub(super) fn check(config: &Config, warnings: &mut Vec<String>, errors: &mut Ve
     for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.hls.enabled) {
         hls(name, vhost, errors);
     }
+    for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.group.enabled) {
+        group(name, vhost, errors);
+    }
     for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.dash.enabled) {
         dash(name, vhost, warnings, errors);
     }
@@ -261,6 +264,29 @@ fn hls(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
 /// True for the words of templates that stand for parts of the date.
 fn is_of_date(word: &str) -> bool {
     date::digits(word).is_some()
+}
+
+/// What is no group of variants.
+fn group(name: &str, vhost: &Vhost, errors: &mut Vec<ConfigError>) {
+    let mut error = |line: &str| {
+        errors.push(ConfigError::Together(format!("{line} (vhost {name})")));
+    };
+    let group = &vhost.group;
+    let once = |word: &str| group.pattern.matches(word).count() == 1;
+    if !once("[group]") || !once("[label]") || group.pattern.matches('[').count() != 2 {
+        error(
+            "group.pattern must have [group] and [label], each once, and nothing else in brackets",
+        );
+    }
+    if group.labels.is_empty() || group.labels.len() > limits::GROUP_LABELS_MAX {
+        error("group.labels must name the variants, at most 16 of them");
+    }
+    if group.labels.iter().any(|label| label.is_empty() || label.contains(['/', '?', '#'])) {
+        error("group.labels must be parts of stream names");
+    }
+    if !vhost.hls.enabled {
+        error("group.enabled needs hls.enabled");
+    }
 }
 
 /// What does not fit together in `dash`.

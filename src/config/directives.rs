@@ -572,7 +572,7 @@ mod tests {
     fn what_has_a_row_is_not_missing() {
         assert!(!is_known("vhost.play.gop_cache") && !is_known("vhost.play"));
         assert!(is_known("vhost.hds.hds_fragment") && is_known("vhost.hds"));
-        assert!(is_known("vhost.hls.hls_on_error") && !is_known("vhost.hsl"));
+        assert!(is_known("vhost.rtc.enabled") && !is_known("vhost.hsl"));
         // It shrinks with each feature.
         assert!(unread_variables().len() > 100);
         assert!(!unread_variables().iter().any(|name| name == "SRS_LISTEN"));

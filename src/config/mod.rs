@@ -35,12 +35,12 @@ pub use machine::{Memory, fit_connections, fit_tls_connections, raise_open_files
 pub use reload::{Change, Current, Reloaded};
 pub use row::{Kind, Reload, Row, Section, TimeUnit};
 pub use settings::{
-    CircuitBreaker, Config, Dash, Dvr, Exec, Exporter, Heartbeat, Hls, HttpApi, HttpApiAuth,
+    CircuitBreaker, Config, Dash, Dvr, Exec, Exporter, Group, Heartbeat, Hls, HttpApi, HttpApiAuth,
     HttpApiHttps, HttpApiRaw, HttpHooks, HttpRemux, HttpServer, HttpServerHttps, HttpStatic,
     Limits, Log, Play, Publish, Refer, SECTIONS, Security, Stats, Token, Upload, Vhost,
 };
 pub use types::{
-    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,
+    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, OnError, Switch, TimeJitter,
 };
 pub use vhosts::{DEFAULT_VHOST, Vhosts};
 

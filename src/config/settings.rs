@@ -15,7 +15,7 @@ use super::access::AddressRules;
 use super::command::CommandLines;
 use super::row::{Kind, TimeUnit, settings};
 use super::types::{
-    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, Switch, TimeJitter,
+    DvrPlan, ListenAddr, LogLevel, LogTank, MediaMemory, MwLatency, OnError, Switch, TimeJitter,
 };
 use super::vhosts::Vhosts;
 use crate::limits;
@@ -363,6 +363,8 @@ settings! {
         upload: Upload,
         /// Segments and playlists over HTTP.
         hls: Hls,
+        /// Variants of one stream.
+        group: Group,
         /// Segments and manifests over HTTP.
         dash: Dash,
         /// Callbacks to an HTTP server.
@@ -748,9 +750,41 @@ settings! {
         hls_master_m3u8_path_relative: bool = "false", PREFER_FALSE,
             ["SRS_VHOST_HLS_HLS_MASTER_M3U8_PATH_RELATIVE"], Live;
         ---
+        /// When a frame cannot be packed for HLS: "continue" leaves it out, "ignore" ends HLS of the
+        /// stream and leaves the rest of it alone, "disconnect" ends the publish.
+        hls_on_error: OnError = r#""continue""#, Kind::Choice(OnError::ALL),
+            ["SRS_VHOST_HLS_HLS_ON_ERROR"], Live;
+        ---
+        /// Audio has the publisher's times, but for less than a frame by which it is laid end to
+        /// end. Without it times follow from counting samples, for publishers whose times are poor:
+        /// they are followed again only where a second is missing or too much.
+        hls_dts_directly: bool = "true", PREFER_TRUE,
+            ["SRS_VHOST_HLS_HLS_DTS_DIRECTLY"], Live;
+        ---
         /// Bytes of the answers of on_hls_notify that are read.
         hls_nb_notify: u32 = "64", bytes_u32(0, limits::HLS_NOTIFY_BYTES_MAX),
             ["SRS_VHOST_HLS_HLS_NB_NOTIFY"], Live;
+    }
+
+    /// Streams of one encoder as variants of one (HLS), without transcoding: with the labels "1080p"
+    /// and "720p", live/tv_1080p and live/tv_720p are variants of live/tv, whose master playlist is
+    /// at the path of a stream of that name, while there is none. Variants come and go. Their
+    /// segments end at the first keyframes behind multiples of `hls_fragment` by the publishers'
+    /// timestamps, and are counted by those multiples. So they are aligned, and equal numbers are
+    /// equal times, where timestamps and keyframes are the same and a whole number of GOPs makes an
+    /// `hls_fragment`; otherwise each variant plays by itself, and switching may skip or repeat a
+    /// little. A variant that is published again goes on counting.
+    Group at [vhost.group] {
+        ---
+        /// Offer groups.
+        enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_GROUP_ENABLED"], Live;
+        ---
+        /// The names of variants: [group] is the name of the group, [label] one of `labels`.
+        pattern: String = r#""[group]_[label]""#, Kind::Text,
+            ["RINGCAST_VHOST_GROUP_PATTERN"], Live;
+        ---
+        /// The labels of variants, in the order of playlists. Players begin with the first.
+        labels: Vec<String> = "[]", Kind::Words, ["RINGCAST_VHOST_GROUP_LABELS"], Live;
     }
 
     /// MPEG-DASH: each stream as a manifest and the segments of its tracks, in fragmented MP4. They

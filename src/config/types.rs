@@ -166,6 +166,18 @@ words! {
 }
 
 words! {
+    /// What a frame does that cannot be packed.
+    OnError {
+        /// Ends what it was to be packed for.
+        Ignore = "ignore",
+        /// Ends the publish.
+        Disconnect = "disconnect",
+        /// Is left out.
+        Continue = "continue",
+    }
+}
+
+words! {
     /// Where log lines go.
     LogTank {
         /// Standard error.

@@ -300,6 +300,19 @@ pub struct Content {
 /// A text, and the places in it where each player has a word of its own.
 pub type Marked = (String, Vec<u32>);
 
+/// A text that was compressed for all viewers of one kind, but for their ids.
+#[derive(Debug)]
+pub struct Squeezed {
+    /// What viewers of this kind have in common: their words, with a placeholder for the id.
+    pub shape: String,
+    /// Bytes up to the end of the first id, which are not compressed.
+    pub prefix: usize,
+    /// Bytes of the text.
+    pub len: usize,
+    /// The rest of it, compressed.
+    pub tail: Vec<u8>,
+}
+
 /// All that players may ask for at a time; replaced as a whole.
 #[derive(Debug)]
 pub struct SegmentList {
@@ -327,6 +340,8 @@ pub struct SegmentList {
     pub texts: [OnceLock<Marked>; 2],
     /// The manifest: while more comes, and of all there was.
     pub manifests: [OnceLock<Marked>; 2],
+    /// The same four texts for who takes gzip, where that pays.
+    pub squeezed: [OnceLock<Option<Squeezed>>; 4],
 }
 
 impl SegmentList {
@@ -345,6 +360,7 @@ impl SegmentList {
             wall_ms: 0,
             texts: Default::default(),
             manifests: Default::default(),
+            squeezed: Default::default(),
         }
     }
 

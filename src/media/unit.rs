@@ -317,18 +317,28 @@ pub struct AudioClock {
     next: Option<i64>,
     /// Where the last frame was put.
     last: i64,
+    /// Stated times are followed only where they are apart from it by more than a second.
+    counts: bool,
 }
 
 impl AudioClock {
+    /// A clock that counts samples for as long as stated times are within a second of it.
+    pub fn counting() -> AudioClock {
+        AudioClock { counts: true, ..AudioClock::default() }
+    }
+
     /// Where a frame that is stated to begin at `dts` (ticks) lies, in samples since time 0. Always
     /// behind the frame before it.
     pub fn place(&mut self, rate_hz: u32, dts: i64, samples: u32) -> i64 {
         let rate_hz = rate_hz.max(1);
         if rate_hz != self.rate_hz {
-            *self = AudioClock { rate_hz, next: None, last: i64::MIN };
+            *self = AudioClock { rate_hz, next: None, last: i64::MIN, counts: self.counts };
         }
         let stated = (dts * i64::from(rate_hz) + TICKS_HZ / 2).div_euclid(TICKS_HZ);
-        let tolerance = i64::from(samples).max(i64::from(rate_hz) / TOLERANCE_PER_SECOND);
+        let tolerance = match self.counts {
+            true => i64::from(rate_hz),
+            false => i64::from(samples).max(i64::from(rate_hz) / TOLERANCE_PER_SECOND),
+        };
         let at = match self.next {
             // A frame of no samples takes no time, and yet no two may be at the same one.
             Some(next) if (next - stated).abs() <= tolerance => {

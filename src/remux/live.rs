@@ -191,6 +191,16 @@ impl Live {
         self.packed.take_fell_back()
     }
 
+    /// Units that are missing in segments of HLS since this was last asked.
+    pub fn take_missing(&mut self) -> u64 {
+        self.packed.take_missing()
+    }
+
+    /// Ends HLS of the stream.
+    pub fn end_hls(&mut self) {
+        self.packed.end_hls();
+    }
+
     /// The publisher leaves: the segment that is being written ends.
     pub fn end_segments(&mut self) {
         self.packed.interrupt_segments(&mut self.writers, false);
@@ -517,6 +527,7 @@ impl Live {
 
     fn write_frame(&mut self, flags: Flags, wire_time: u32, payload: &[u8], join: bool) -> Outcome {
         let mapped = self.timeline.map(wire_time);
+        self.packed.note_wire_time(wire_time.into());
         self.noted.frame(flags, wire_time, mapped.dts);
         let join = join || self.first_time.is_none();
         let first = *self.first_time.get_or_insert(mapped.dts);

@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::squeeze;
 use super::tracks::TRACKS;
 use crate::hub::SegmentList;
 use crate::hub::segments::{DashTerms, Period as Stretch, Segment, TrackInit};
@@ -18,6 +19,26 @@ pub fn text(list: &SegmentList, goes_on: bool, location: &str, word: &str) -> Ve
         manifest(list, &terms, goes_on).write()
     });
     mpd::join(text, location, word)
+}
+
+/// A text that [`text`] gave to the viewer `id`, in gzip; `None` where it is to be sent as it is.
+pub fn gzip(
+    list: &SegmentList,
+    goes_on: bool,
+    text: &[u8],
+    (id, location, word): (&str, &str, &str),
+) -> Option<Vec<u8>> {
+    let place = usize::from(!goes_on);
+    let (at, word) = (squeeze::shape(id, location), squeeze::shape(id, word));
+    let shape = format!("{at}\n{word}");
+    let squeezed = list.squeezed[2 + place].get_or_init(|| {
+        let marked = list.manifests[place].get()?;
+        squeeze::squeeze(shape.clone(), &|own| {
+            let (at, word) = (squeeze::filled(&at, own), squeeze::filled(&word, own));
+            (mpd::join(marked, &at, &word), mpd::first_end(marked, &at, &word))
+        })
+    });
+    squeeze::gzip(squeezed.as_ref().filter(|squeezed| squeezed.shape == shape)?, text)
 }
 
 /// The manifest of these segments alone, without words: for files.

@@ -11,6 +11,7 @@ pub mod playlist;
 pub mod rebase;
 pub mod rtmp;
 pub mod segmenter;
+pub mod squeeze;
 pub mod tracks;
 pub mod wrap;
 

@@ -26,6 +26,8 @@ pub struct HttpOptions {
     pub drop_unmatched: bool,
     /// How much of the past players of plain audio get at once, ms.
     pub fast_cache_ms: i64,
+    /// Audio has the publisher's times (SRS: `hls_dts_directly`); else samples are counted.
+    pub dts_directly: bool,
 }
 
 impl Default for HttpOptions {
@@ -36,6 +38,7 @@ impl Default for HttpOptions {
             guess: true,
             drop_unmatched: true,
             fast_cache_ms: 0,
+            dts_directly: true,
         }
     }
 }
@@ -78,6 +81,10 @@ pub struct Packed {
     segmenters: Vec<Segmenter>,
     /// The segments are packed in another container from now on, which has to be opened.
     fell_back: bool,
+    /// Units that are missing in segments of HLS since this was last asked.
+    missing: u64,
+    /// The publisher's timestamp of what is written, ms.
+    wire_ms: i64,
 }
 
 impl Packed {
@@ -92,6 +99,8 @@ impl Packed {
             skipped: 0,
             segmenters: Vec::new(),
             fell_back: false,
+            missing: 0,
+            wire_ms: 0,
         }
     }
 
@@ -113,6 +122,24 @@ impl Packed {
     /// True once when a container is to be opened for segments.
     pub fn take_fell_back(&mut self) -> bool {
         std::mem::take(&mut self.fell_back)
+    }
+
+    /// Says which timestamp the publisher gave what is written from now on, ms.
+    pub fn note_wire_time(&mut self, wire_ms: i64) {
+        self.wire_ms = wire_ms;
+    }
+
+    /// Units that are missing in segments of HLS since this was last asked.
+    pub fn take_missing(&mut self) -> u64 {
+        std::mem::take(&mut self.missing)
+    }
+
+    /// Ends HLS of the stream.
+    pub fn end_hls(&mut self) {
+        self.segmenters.retain_mut(|segmenter| {
+            segmenter.end_hls();
+            segmenter.is_for_dash()
+        });
     }
 
     /// What segments have ends here; what follows is not its continuation.
@@ -141,7 +168,11 @@ impl Packed {
     /// Begins to pack for a container.
     pub fn open(&mut self, container: Container) -> &mut Muxer {
         let wanted = self.options.wanted();
-        self.muxers[container.index()].insert(Box::new(Muxer::new(container, wanted)))
+        let mut muxer = Box::new(Muxer::new(container, wanted));
+        if !self.options.dts_directly {
+            muxer.count_samples();
+        }
+        self.muxers[container.index()].insert(muxer)
     }
 
     /// Ends to pack for a container.
@@ -212,7 +243,8 @@ impl Packed {
         for container in Container::OVER_HTTP {
             let Some(muxer) = self.muxers[container.index()].as_deref_mut() else { continue };
             let keyframe = kind == Kind::Video && flags.has(Flags::KEYFRAME);
-            let frame = Frame { time_ms: time, video: kind == Kind::Video, keyframe, wall_ms };
+            let (video, grid_ms) = (kind == Kind::Video, self.wire_ms);
+            let frame = Frame { time_ms: time, video, keyframe, wall_ms, grid_ms };
             let is_frame = !flags.has(Flags::SEQUENCE_HEADER);
             let is_cut = |segmenter: &Segmenter| is_frame && segmenter.container() == container;
             let mut cuts = [Cut::Nothing; SEGMENTERS_MAX];
@@ -231,6 +263,9 @@ impl Packed {
                 Muxed::Nothing => continue,
                 Muxed::Skipped => {
                     self.skipped += 1;
+                    // What comes before the tracks are known is no part of any segment.
+                    let of_hls = |s: &Segmenter| is_cut(s) && s.is_for_hls() && s.is_ready();
+                    self.missing += u64::from(self.segmenters.iter().any(of_hls));
                     continue;
                 }
                 Muxed::Bytes(flags) => flags,

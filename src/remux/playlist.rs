@@ -3,6 +3,7 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
+use super::squeeze;
 use crate::hub::SegmentList;
 use crate::hub::segments::Part;
 use crate::proto::hls::{Media, PartLine, SegmentLine, Text};
@@ -17,6 +18,26 @@ pub fn text(list: &SegmentList, skip: bool, word: &str) -> Vec<u8> {
         media.write().into_parts()
     });
     Text::join(text, word)
+}
+
+/// A text that [`text`] gave to the viewer `id`, in gzip; `None` where it is to be sent as it is.
+pub fn gzip(
+    list: &SegmentList,
+    skip: bool,
+    text: &[u8],
+    (id, word): (&str, &str),
+) -> Option<Vec<u8>> {
+    let shape = squeeze::shape(id, word);
+    let squeezed = list.squeezed[usize::from(skip)].get_or_init(|| {
+        let marked = list.texts[usize::from(skip)].get()?;
+        squeeze::squeeze(shape.clone(), &|own| {
+            let word = squeeze::filled(&shape, own);
+            let first = marked.1.first().filter(|_| !word.is_empty());
+            let prefix = first.map_or(0, |first| *first as usize + word.len());
+            (Text::join(marked, &word), prefix)
+        })
+    });
+    squeeze::gzip(squeezed.as_ref().filter(|squeezed| squeezed.shape == shape)?, text)
 }
 
 /// The playlist of these segments alone, without parts and words.

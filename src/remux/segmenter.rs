@@ -181,6 +181,16 @@ impl Segmenter {
         self.options.hls
     }
 
+    /// They are not any more.
+    pub fn end_hls(&mut self) {
+        self.options.hls = false;
+    }
+
+    /// The tracks are known.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// They are for players of DASH.
     pub fn is_for_dash(&self) -> bool {
         self.tracks.is_some()
@@ -225,7 +235,7 @@ impl Segmenter {
             self.end_segment(writer, end_ms, None);
             self.publish(Some(muxer));
         }
-        self.broken |= self.next > 0;
+        self.broken |= !self.segments.is_empty();
     }
 
     /// True while a segment is being written.
@@ -270,6 +280,11 @@ impl Segmenter {
         let mut from = before;
         if begins {
             self.note_init(muxer);
+            // Variants of one stream count alike, whenever they began.
+            if self.options.rules.align && self.segments.is_empty() {
+                let cell = frame.grid_ms.div_euclid(self.options.rules.fragment_ms.max(1));
+                self.next = cell.max(0).unsigned_abs();
+            }
             let end = writer.position();
             // What is in front of the frame was written with it, at the end of the same block.
             let start = match init_len {
@@ -513,6 +528,7 @@ impl Segmenter {
             wall_ms: self.wall_ms,
             texts: Default::default(),
             manifests: Default::default(),
+            squeezed: Default::default(),
         });
     }
 
@@ -615,6 +631,7 @@ mod tests {
                 aof_ratio: 2.1,
                 wait_keyframe: true,
                 floor: false,
+                align: false,
                 part_ms,
             },
             window_ms: 10_000,

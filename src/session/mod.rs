@@ -8,6 +8,7 @@ pub mod admission;
 pub mod body;
 pub mod breaker;
 pub mod files;
+pub mod group;
 pub mod http;
 pub mod listing;
 pub mod mount;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use crate::config::Vhost;
+use crate::config::{OnError, Vhost};
 use crate::fault::Fault;
 use crate::hub::feed::GopLimits;
 use crate::hub::stats::Counters;
@@ -22,7 +22,7 @@ use crate::remux::{
 };
 use crate::session::admission::SegmentFile;
 
-use super::{Closing, Env, Publish, Wish};
+use super::{Closing, Env, Publish, Wish, group};
 
 /// A session that publishes.
 #[derive(Debug)]
@@ -69,6 +69,7 @@ impl Publisher {
                 guess: vhost.http_remux.guess_has_av,
                 drop_unmatched: vhost.http_remux.drop_if_not_match,
                 fast_cache_ms: vhost.http_remux.fast_cache.as_millis() as i64,
+                dts_directly: !vhost.hls.enabled || vhost.hls.hls_dts_directly,
             },
         };
         let mut live = match parked {
@@ -175,6 +176,9 @@ impl Publisher {
         if skipped > 0 {
             (0..skipped).for_each(|_| counters.count(Reason::UnitSkipped));
         }
+        if self.live.take_missing() > 0 {
+            self.missing_in_hls(env)?;
+        }
         self.report_segments(env);
         for (container, unfit) in self.live.take_refusals() {
             let reason = Fault::ContainerUnfit.name();
@@ -186,6 +190,22 @@ impl Publisher {
             self.stream.set_tracks(tracks);
         }
         Ok(())
+    }
+
+    /// A frame could not be packed for HLS.
+    fn missing_in_hls(&mut self, env: &Env<'_>) -> Result<(), Closing> {
+        let why = "a frame cannot be packed for HLS";
+        match env.config.vhost(self.stream.name.vhost()).hls.hls_on_error {
+            OnError::Continue => Ok(()),
+            OnError::Disconnect => Err(Closing::because(Reason::UnitSkipped, why)),
+            OnError::Ignore => {
+                let reason = Reason::UnitSkipped.name();
+                tracing::warn!(reason, stream = %self.stream.name, "{why}: HLS of it ends");
+                self.live.end_hls();
+                self.stream.set_segments(None);
+                Ok(())
+            }
+        }
     }
 
     /// Tells who wants to know of the segments that are complete.
@@ -325,7 +345,10 @@ impl Publisher {
 
 /// Lets a stream that begins be cut into segments, if its vhost serves HLS or DASH.
 fn cut_segments(env: &Env<'_>, stream: &Arc<Stream>, live: &mut Live, vhost: &Vhost) {
-    let hls = segment_options(vhost).filter(|_| vhost.hls.enabled);
+    let mut hls = segment_options(vhost).filter(|_| vhost.hls.enabled);
+    if let Some(hls) = &mut hls {
+        hls.rules.align = group::of(vhost, stream.name.stream()).is_some();
+    }
     let dash = dash_options(vhost).filter(|_| vhost.dash.enabled);
     let shares = hls.is_some() && shares_segments(vhost);
     let opened = |known: Option<Arc<Segments>>, options: &SegmentOptions| {
@@ -379,6 +402,7 @@ fn dash_options(vhost: &Vhost) -> Option<SegmentOptions> {
         aof_ratio: AOF_RATIO,
         wait_keyframe: true,
         floor: false,
+        align: false,
         part_ms: 0,
     };
     (options.fmp4, options.keys, options.hls) = (true, None, false);
@@ -404,6 +428,7 @@ fn segment_options(vhost: &Vhost) -> Option<SegmentOptions> {
             aof_ratio: hls.hls_aof_ratio,
             wait_keyframe: hls.hls_wait_keyframe,
             floor: hls.hls_ts_floor,
+            align: false,
             part_ms: ms(hls.hls_part),
         },
         window_ms: ms(hls.hls_window),

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -72,6 +73,21 @@ pub fn parse(bytes: &[u8]) -> Answer {
     let fields = lines.filter_map(|line| line.split_once(':'));
     let headers = fields.map(|(k, v)| (k.to_ascii_lowercase(), v.trim().to_owned())).collect();
     Answer { status: status.expect("a status"), headers, body: bytes[end + 4..].to_vec() }
+}
+
+/// What `gzip` makes of it.
+pub fn unpacked(bytes: &[u8]) -> Vec<u8> {
+    let mut command = Command::new("gzip");
+    let mut child = command
+        .arg("-dc")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("gzip is installed");
+    child.stdin.take().expect("its input").write_all(bytes).expect("it reads");
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "not gzip");
+    output.stdout
 }
 
 /// Checks that an object has exactly these members with these types, as in `id:s clients:i`:

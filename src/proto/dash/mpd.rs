@@ -99,6 +99,15 @@ pub fn join((text, marks): &Marked, location: &str, word: &str) -> Vec<u8> {
     out
 }
 
+/// Where the first word ends in what [`join`] gives.
+pub fn first_end((_, marks): &Marked, location: &str, word: &str) -> usize {
+    let element = match escaped(location).len() {
+        0 => 0,
+        len => len + "  <Location></Location>\n".len(),
+    };
+    marks.get(1).map_or(0, |mark| *mark as usize + element + escaped(word).len())
+}
+
 /// A text as an attribute of XML has it.
 fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -18,6 +18,8 @@ pub struct Rules {
     pub wait_keyframe: bool,
     /// Cut where the wall clock passes a multiple of the fragment.
     pub floor: bool,
+    /// Cut where the publisher's timestamps pass a multiple of the fragment.
+    pub align: bool,
     /// How long parts should be, ms; 0: there are none.
     pub part_ms: i64,
 }
@@ -33,6 +35,8 @@ pub struct Frame {
     pub keyframe: bool,
     /// The time of day it came, ms since 1970.
     pub wall_ms: i64,
+    /// The publisher's own timestamp, ms.
+    pub grid_ms: i64,
 }
 
 /// What ends before a frame.
@@ -69,7 +73,7 @@ pub struct Cutter {
 struct Open {
     start_ms: i64,
     part_start_ms: i64,
-    /// Which fragment of the wall clock it began in.
+    /// Which fragment of the wall clock, or of the publisher's, it began in.
     floor: i64,
 }
 
@@ -168,8 +172,8 @@ impl Cutter {
         let fragments = |ratio: f64| (self.rules.fragment_ms as f64 * ratio) as i64;
         if length_ms >= SEGMENT_MS_MIN {
             let step_ms = if frame.video { self.video.step_ms() } else { self.audio.step_ms() };
-            let due = match self.rules.floor {
-                true => self.floor(frame.wall_ms) != open.floor,
+            let due = match self.rules.floor || self.rules.align {
+                true => self.floor(frame) != open.floor,
                 false => length_ms >= fragments(self.rules.td_ratio),
             };
             let limit_ms = match self.target_s {
@@ -225,7 +229,7 @@ impl Cutter {
             self.gop_ms = (frame.time_ms - before).max(0);
         }
         if self.open.is_none() {
-            let (start_ms, floor) = (frame.time_ms, self.floor(frame.wall_ms));
+            let (start_ms, floor) = (frame.time_ms, self.floor(frame));
             self.open = Some(Open { start_ms, part_start_ms: start_ms, floor });
         }
     }
@@ -245,7 +249,13 @@ impl Cutter {
     pub fn end_segment(&mut self, time_ms: i64) -> i64 {
         let Some(open) = self.open.take() else { return 0 };
         let length_ms = (time_ms - open.start_ms).max(0);
-        let fragment_ms = (self.rules.fragment_ms as f64 * self.rules.td_ratio) as i64;
+        let mut fragment_ms = (self.rules.fragment_ms as f64 * self.rules.td_ratio) as i64;
+        // The first segment may begin anywhere in its multiple, and keyframes need not be at the
+        // begin of one: then later segments are longer than the first by up to a GOP.
+        let fits = self.gop_ms > 0 && self.rules.fragment_ms % self.gop_ms == 0;
+        if self.rules.align && !fits {
+            fragment_ms = self.rules.fragment_ms + self.gop_ms;
+        }
         let target_s = *self.target_s.get_or_insert_with(|| {
             let longest_ms = length_ms.max(fragment_ms).max(1);
             (longest_ms as u64).div_ceil(1_000)
@@ -271,8 +281,9 @@ impl Cutter {
         last.or(self.open.map(|open| open.start_ms)).unwrap_or(0)
     }
 
-    fn floor(&self, wall_ms: i64) -> i64 {
-        wall_ms.div_euclid(self.rules.fragment_ms.max(1))
+    fn floor(&self, frame: &Frame) -> i64 {
+        let time_ms = if self.rules.align { frame.grid_ms } else { frame.wall_ms };
+        time_ms.div_euclid(self.rules.fragment_ms.max(1))
     }
 }
 
@@ -286,6 +297,7 @@ mod tests {
         aof_ratio: 2.1,
         wait_keyframe: true,
         floor: false,
+        align: false,
         part_ms: 0,
     };
 
@@ -304,10 +316,22 @@ mod tests {
             let wall_ms = 1_000_000_003_000 + time_ms;
             let mut frames = Vec::new();
             if video && time_ms % 40 == 0 {
-                frames.push(Frame { time_ms, video: true, keyframe: key(time_ms), wall_ms });
+                frames.push(Frame {
+                    time_ms,
+                    video: true,
+                    keyframe: key(time_ms),
+                    wall_ms,
+                    grid_ms: time_ms,
+                });
             }
             if audio {
-                frames.push(Frame { time_ms, video: false, keyframe: !video, wall_ms });
+                frames.push(Frame {
+                    time_ms,
+                    video: false,
+                    keyframe: !video,
+                    wall_ms,
+                    grid_ms: time_ms,
+                });
             }
             for frame in frames {
                 match cutter.before(&frame) {
@@ -337,6 +361,32 @@ mod tests {
         let (lengths, _) = segments(RULES, 80, true, true, key);
         assert_eq!(lengths[..5], [10_000, 10_000, 10_400, 5_600, 10_400]);
         assert!(lengths.iter().all(|length| *length <= 10_400));
+    }
+
+    /// Variants of one stream are cut at the same times, whenever they begin.
+    #[test]
+    fn aligned_cuts() {
+        let rules = Rules { fragment_ms: 2_000, align: true, ..RULES };
+        for (gop_ms, target_s) in [(1_000, 2), (2_000, 2), (1_480, 4), (3_000, 5)] {
+            let mut all = Vec::new();
+            for begin_ms in [0, 9 * gop_ms, 20 * gop_ms] {
+                let (mut cutter, mut cuts) = (Cutter::new(rules), Vec::new());
+                for grid_ms in (begin_ms..120_000).step_by(40) {
+                    let time_ms = grid_ms - begin_ms;
+                    let keyframe = grid_ms % gop_ms == 0;
+                    let frame = Frame { time_ms, video: true, keyframe, wall_ms: 0, grid_ms };
+                    if cutter.before(&frame) == Cut::Segment {
+                        cutter.end_segment(time_ms);
+                        cuts.push(grid_ms);
+                    }
+                    cutter.take(&frame);
+                }
+                assert!(cutter.target_s().unwrap() <= target_s, "{gop_ms} ms");
+                cuts.retain(|cut| *cut > 70_000);
+                all.push(cuts);
+            }
+            assert!(all[0].len() > 15 && all[0] == all[1] && all[1] == all[2], "{gop_ms}: {all:?}");
+        }
     }
 
     #[test]
@@ -378,7 +428,8 @@ mod tests {
             for index in 0..400 {
                 let time_ms = index * step_ms;
                 let keyframe = index % 50 == 0;
-                let frame = Frame { time_ms, video: true, keyframe, wall_ms: time_ms };
+                let frame =
+                    Frame { time_ms, video: true, keyframe, wall_ms: time_ms, grid_ms: time_ms };
                 match cutter.before(&frame) {
                     Cut::Part => parts.push(cutter.end_part(time_ms)),
                     Cut::Segment => {
@@ -403,7 +454,7 @@ mod tests {
     #[test]
     fn a_gap_is_no_long_segment() {
         let (_, mut cutter) = segments(RULES, 25, true, true, |t| t % 2_000 == 0);
-        let frame = Frame { time_ms: 34_000, video: true, keyframe: false, wall_ms: 0 };
+        let frame = Frame { time_ms: 34_000, video: true, keyframe: false, wall_ms: 0, grid_ms: 0 };
         assert_eq!(cutter.before(&frame), Cut::Segment);
         assert_eq!(cutter.end_segment(34_000), 10_400);
         assert_eq!(cutter.start_ms(), None);

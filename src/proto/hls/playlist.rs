@@ -219,7 +219,7 @@ impl std::fmt::Display for Seconds {
     }
 }
 
-/// What a master playlist says of its one variant.
+/// What a master playlist says of a variant.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Master<'a> {
     /// The address of the media playlist.
@@ -237,12 +237,17 @@ pub struct Master<'a> {
 }
 
 impl Master<'_> {
-    /// The text.
-    pub fn write(&self) -> String {
+    /// The text: players begin with the first.
+    pub fn write(variants: &[Master<'_>]) -> String {
         let mut out = "#EXTM3U\n#EXT-X-VERSION:6\n".to_owned();
-        if self.independent {
+        if variants.iter().all(|variant| variant.independent) {
             out += "#EXT-X-INDEPENDENT-SEGMENTS\n";
         }
+        variants.iter().for_each(|variant| variant.write_to(&mut out));
+        out
+    }
+
+    fn write_to(&self, out: &mut String) {
         let [peak, average] = self.bandwidth.map(|bits| bits.max(1));
         let _ = write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={peak},AVERAGE-BANDWIDTH={average}");
         if let Some(codecs) = self.codecs.filter(|codecs| !codecs.is_empty()) {
@@ -255,7 +260,6 @@ impl Master<'_> {
             let _ = write!(out, ",FRAME-RATE={fps:.3}");
         }
         let _ = write!(out, "\n{}\n", self.uri);
-        out
     }
 }
 
@@ -342,7 +346,7 @@ mod tests {
             independent: false,
         };
         assert_eq!(
-            master.write(),
+            Master::write(&[master]),
             "#EXTM3U\n#EXT-X-VERSION:6\n#EXT-X-STREAM-INF:\
             BANDWIDTH=2000000,AVERAGE-BANDWIDTH=1,CODECS=\"avc1.64001f,mp4a.40.2\",\
             RESOLUTION=1280x720,FRAME-RATE=29.970\n/live/s.m3u8?hls_ctx=x\n"

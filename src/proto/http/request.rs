@@ -81,6 +81,24 @@ impl Request {
         self.headers.get(name)
     }
 
+    /// True when the answer may be in gzip (RFC 9110 12.5.3).
+    pub fn accepts_gzip(&self) -> bool {
+        let mut any = false;
+        for part in self.header("accept-encoding").unwrap_or_default().split(',') {
+            let (coding, rest) = part.split_once(';').unwrap_or((part, ""));
+            let weight = rest.split(';').find_map(|weight| weight.trim().strip_prefix("q="));
+            let wanted =
+                weight.is_none_or(|weight| weight.trim().parse::<f32>().is_ok_and(|q| q > 0.0));
+            match coding.trim() {
+                name if name.eq_ignore_ascii_case("gzip") => return wanted,
+                name if name.eq_ignore_ascii_case("x-gzip") => return wanted,
+                "*" => any = wanted,
+                _ => {}
+            }
+        }
+        any
+    }
+
     /// The first query parameter with this name.
     pub fn param(&self, name: &str) -> Option<&str> {
         self.params.get(name)

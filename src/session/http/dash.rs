@@ -187,9 +187,11 @@ impl HttpSession {
         let id = viewer.as_ref().map(|viewer| viewer.client.id);
         let word = hls::word(request, CTX, id);
         let location = id.map(|id| location(request, id)).unwrap_or_default();
-        let text = manifest::text(list, stream.is_active(), &location, &word);
-        let head = hls::playlist_head(env, request, MANIFEST);
-        self.reply(out, env, request, head, Some(&text));
+        let goes_on = stream.is_active();
+        let text = manifest::text(list, goes_on, &location, &word);
+        let id = id.as_ref().map_or("", |id| id.as_str());
+        let pack = |text: &[u8]| manifest::gzip(list, goes_on, text, (id, &location, &word));
+        self.reply_text(out, env, request, (MANIFEST, viewer.is_some()), &text, &pack);
     }
 
     fn track(

@@ -21,7 +21,7 @@ use crate::hub::segments::{Piece, bytes_of};
 use crate::hub::{ClientKind, Container, Reason, SegmentList, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
-use crate::proto::hls::{Found, Master, Template};
+use crate::proto::hls::{Found, Master, Template, Values};
 use crate::proto::http;
 use crate::proto::http::file::range;
 use crate::remux::segmenter::without_number;
@@ -29,6 +29,7 @@ use crate::remux::{Stream, manifest, playlist};
 use crate::session::admission::{self, Entry, Stay};
 use crate::session::body::Body;
 use crate::session::files::{self, Place};
+use crate::session::group::{self, Variant};
 use crate::session::viewers::{Lookup, NewViewer, Viewer};
 use crate::session::{Closing, Env, SessionId, Wish};
 
@@ -224,6 +225,13 @@ impl HttpSession {
         };
         let stream = env.streams.find(&name);
         let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
+            let variants = match asks.file {
+                File::Playlist => group::variants(env, &name),
+                _ => Vec::new(),
+            };
+            if !variants.is_empty() {
+                return self.variants(out, env, &request, &variants);
+            }
             return self.on_disk(out, env, request, (&name, &asks.file), None);
         };
         match asks.file {
@@ -244,8 +252,16 @@ impl HttpSession {
             let head = playlist_head(env, &request, PLAYLIST);
             return self.reply(out, env, &request, head, None);
         }
-        let hls = &env.config.vhost(stream.name.vhost()).hls;
-        let enters = match request.param("hls_ctx").filter(|_| hls.hls_ctx) {
+        let vhost = env.config.vhost(stream.name.vhost());
+        let hls = &vhost.hls;
+        let is_variant = group::of(vhost, stream.name.stream()).is_some();
+        if is_variant && hls.hls_ctx && request.param(CTX).is_none() && stream.is_active() {
+            let list = segments.list();
+            if list.has_begun() {
+                return self.variants(out, env, &request, &[Variant { stream, list }]);
+            }
+        }
+        let enters = match request.param(CTX).filter(|_| hls.hls_ctx) {
             None => {
                 let gets = if hls.hls_ctx { Gets::Master } else { Gets::Playlist };
                 Enters { id: env.admission.viewers.new_id(), gets }
@@ -254,6 +270,7 @@ impl HttpSession {
                 let Some(id) = SessionId::parse(id) else {
                     return self.not_found(out, env, &request);
                 };
+                let id = own_id(env, &stream, id);
                 match env.admission.viewers.find(id, env.now) {
                     Lookup::Here(viewer) if viewer.client.stream.id == stream.id => {
                         return self.reload(out, env, request, (stream, segments), Some(viewer));
@@ -267,6 +284,34 @@ impl HttpSession {
             }
         };
         self.ask_to_watch(out, env, request, stream.name.clone(), enters);
+    }
+
+    /// The master playlist of a group. Who plays a variant is admitted there, and is a viewer from
+    /// then on; this says nothing but which there are.
+    fn variants(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        variants: &[Variant],
+    ) {
+        let id = env.admission.viewers.new_id();
+        let uris: Vec<String> = variants
+            .iter()
+            .map(|variant| {
+                let hls = &env.config.vhost(variant.stream.name.vhost()).hls;
+                let path = playlist_path(hls, &variant.stream.name);
+                let path = match hls.hls_master_m3u8_path_relative {
+                    true => path.rsplit_once('/').map_or(path.as_str(), |(_, file)| file),
+                    false => path.as_str(),
+                };
+                with_query(path.to_owned(), request, if hls.hls_ctx { id.as_str() } else { "" })
+            })
+            .collect();
+        let all = variants.iter().zip(&uris);
+        let all: Vec<Master<'_>> = all.map(|(own, uri)| variant(&own.list, uri)).collect();
+        let head = playlist_head(env, request, PLAYLIST);
+        self.reply(out, env, request, head, Some(Master::write(&all).as_bytes()));
     }
 
     /// Somebody wants to watch.
@@ -462,11 +507,18 @@ impl HttpSession {
                 self.reply(out, env, request, head, Some(text.as_bytes()));
             }
             Awaited::Playlist(reload) => {
-                let id = viewer.as_ref().map(|viewer| viewer.client.id);
-                let word = word(request, "hls_ctx", id.filter(|_| hls.hls_ts_ctx));
-                let text = playlist::text(&list, reload.skip, &word);
-                let head = playlist_head(env, request, PLAYLIST);
-                self.reply(out, env, request, head, Some(&text));
+                // As it was told: variants of one stream share it.
+                let told = request.param(CTX).and_then(SessionId::parse);
+                let id = viewer.as_ref().map(|viewer| told.unwrap_or(viewer.client.id));
+                let word = word(request, CTX, id.filter(|_| hls.hls_ts_ctx));
+                let mut text = playlist::text(&list, reload.skip, &word);
+                if list.part_target_ms.is_some() {
+                    report_variants(&mut text, env, request, stream);
+                }
+                let id = told.filter(|_| id.is_some() && hls.hls_ts_ctx);
+                let id = id.as_ref().map_or("", |id| id.as_str());
+                let pack = |text: &[u8]| playlist::gzip(&list, reload.skip, text, (id, &word));
+                self.reply_text(out, env, request, (PLAYLIST, viewer.is_some()), &text, &pack);
             }
             Awaited::Part(name) => {
                 if let Some(part) = list.part(name).cloned() {
@@ -489,6 +541,47 @@ impl HttpSession {
             }
         }
         true
+    }
+
+    /// A playlist or a manifest; in gzip, if the player takes it and `pack` gives it. What is for one
+    /// viewer only (`own`) nobody keeps; of the rest a cache may ask whether it is the same still.
+    pub(super) fn reply_text(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        (content_type, own): (&'static str, bool),
+        text: &[u8],
+        pack: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
+    ) {
+        let mut head = if own {
+            playlist_head(env, request, content_type)
+        } else {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            // Weak: the same in gzip has it, too.
+            let etag = format!("W/\"{:016x}\"", hasher.finish());
+            let same = request.header_has("if-none-match", &etag);
+            let head = ResponseHead::new(if same { 304 } else { 200 })
+                .header("Content-Type", content_type)
+                .header("Cache-Control", "no-cache")
+                .header("ETag", &etag);
+            let head = with_cors(head, request, env.config.http_server.crossdomain);
+            if same {
+                let head = head.header("Vary", "Accept-Encoding");
+                return self.reply(out, env, request, head, None);
+            }
+            head
+        };
+        head = head.header("Vary", "Accept-Encoding");
+        let packed = request.accepts_gzip().then(|| pack(text)).flatten();
+        match packed {
+            Some(packed) => {
+                let head = head.header("Content-Encoding", "gzip");
+                self.reply(out, env, request, head, Some(&packed));
+            }
+            None => self.reply(out, env, request, head, Some(text)),
+        }
     }
 
     /// What was waited for does not come.
@@ -572,7 +665,7 @@ impl HttpSession {
         let hls = &vhost.hls;
         let mut viewer = None;
         if hls.hls_ctx && hls.hls_ts_ctx {
-            viewer = match self.who_watches(out, env, &request, "hls_ctx", &stream) {
+            viewer = match self.who_watches(out, env, &request, CTX, &stream) {
                 Ok(viewer) => viewer,
                 Err(Answered) => return,
             };
@@ -659,6 +752,7 @@ impl HttpSession {
     ) -> Result<Option<Arc<Viewer>>, Answered> {
         let vhost = env.config.vhost(stream.name.vhost());
         let id = request.param(ctx).and_then(SessionId::parse);
+        let id = id.map(|id| if ctx == CTX { own_id(env, stream, id) } else { id });
         match id.map(|id| env.admission.viewers.find(id, env.now)) {
             Some(Lookup::Here(viewer)) if viewer.client.stream.id == stream.id => Ok(Some(viewer)),
             Some(Lookup::Kicked | Lookup::Here(_)) => {
@@ -738,6 +832,66 @@ fn segment_type(container: Container) -> &'static str {
     }
 }
 
+/// The parameter with a viewer's id.
+const CTX: &str = "hls_ctx";
+
+/// The id of a viewer of this stream that was told `id`. Who plays a group is told one for all
+/// variants, and is a viewer of each that it plays.
+fn own_id(env: &Env<'_>, stream: &Stream, id: SessionId) -> SessionId {
+    let vhost = env.config.vhost(stream.name.vhost());
+    match group::of(vhost, stream.name.stream()) {
+        Some(_) => env.admission.viewers.id_of((id, stream.id)),
+        None => id,
+    }
+}
+
+/// Where the playlist of a stream is.
+fn playlist_path(hls: &Hls, name: &StreamName) -> String {
+    let (vhost, app, stream) = (name.vhost(), name.app(), name.stream());
+    let values = Values { vhost, app, stream, ..Values::default() };
+    let template = Template::parse(&hls.hls_m3u8_file);
+    let path = template.map_or_else(|_| String::new(), |template| template.fill(&values));
+    http::url::encode_path(&format!("/{path}"))
+}
+
+/// Says how far the other variants are (RFC 8216bis 4.4.5.4), in the words of the master playlist.
+fn report_variants(out: &mut Vec<u8>, env: &Env<'_>, request: &Request, stream: &Stream) {
+    let vhost = env.config.vhost(stream.name.vhost());
+    let Some(group) = group::of(vhost, stream.name.stream()) else { return };
+    let Ok(name) = StreamName::new(stream.name.vhost(), stream.name.app(), group) else { return };
+    let query: Vec<&str> = clean_query(request);
+    for other in group::variants(env, &name) {
+        if other.stream.id == stream.id {
+            continue;
+        }
+        let list = &other.list;
+        let open = list.open.as_ref().filter(|open| !open.parts.is_empty());
+        let open = open.map(|open| (open.number, open.parts.len()));
+        let closed = || list.segments.back().map(|last| (last.number, last.parts.len()));
+        let Some((number, parts)) = open.or_else(closed) else { continue };
+        let path = playlist_path(&vhost.hls, &other.stream.name);
+        let mark = if query.is_empty() { "" } else { "?" };
+        let mut line = format!(
+            "#EXT-X-RENDITION-REPORT:URI=\"{path}{mark}{}\",LAST-MSN={number}",
+            query.join("&")
+        );
+        if parts > 0 {
+            line += &format!(",LAST-PART={}", parts - 1);
+        }
+        out.extend_from_slice(line.as_bytes());
+        out.push(b'\n');
+    }
+}
+
+/// What a player has said, without what it wants to wait for.
+fn clean_query(request: &Request) -> Vec<&str> {
+    let clean = |part: &&str| {
+        let graphic = |c: char| c.is_ascii_graphic() && c != '"' && c != '#';
+        !part.is_empty() && part.chars().all(graphic) && !part.starts_with("_HLS_")
+    };
+    request.query.split('&').filter(clean).collect()
+}
+
 /// The media type of playlists.
 const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
@@ -793,13 +947,28 @@ fn master(list: &SegmentList, hls: &Hls, request: &Request, id: &str) -> String 
         true => path.rsplit_once('/').map_or(path.as_str(), |(_, file)| file),
         false => path,
     };
-    let mut uri = format!("{}?hls_ctx={id}", http::url::encode_path(path));
-    // SRS: what the player has said goes on, as its token may be in it.
-    let clean = |c: char| c.is_ascii_graphic() && c != '"' && c != '#';
-    if !request.query.is_empty() && request.query.chars().all(clean) {
-        uri.push('&');
-        uri.push_str(&request.query);
+    let uri = with_query(http::url::encode_path(path), request, id);
+    Master::write(&[variant(list, &uri)])
+}
+
+/// An address of the master playlist. SRS: what the player has said goes on, as its token may be
+/// in it.
+fn with_query(path: String, request: &Request, id: &str) -> String {
+    let mut uri = path;
+    let mut query = clean_query(request);
+    query.retain(|part| !id.is_empty() || !part.starts_with("hls_ctx="));
+    let own = format!("{CTX}={id}");
+    if !id.is_empty() {
+        query.insert(0, &own);
     }
+    if !query.is_empty() {
+        uri.push('?');
+        uri.push_str(&query.join("&"));
+    }
+    uri
+}
+
+fn variant<'a>(list: &'a SegmentList, uri: &'a str) -> Master<'a> {
     let listed = || list.listed();
     let peak = listed().map(|segment| segment.bit_rate()).max().unwrap_or(0);
     let bytes: u64 = listed().map(|segment| segment.bytes).sum();
@@ -807,12 +976,11 @@ fn master(list: &SegmentList, hls: &Hls, request: &Request, id: &str) -> String 
     let average = bytes * 8_000 / ms.max(1).unsigned_abs();
     let content = &list.content;
     Master {
-        uri: &uri,
+        uri,
         bandwidth: [peak, average],
         codecs: Some(&content.codecs),
         size: content.size,
         fps: content.fps,
         independent: listed().all(|segment| segment.independent),
     }
-    .write()
 }
