@@ -322,6 +322,7 @@ impl<D: Driver> Worker<D> {
             | Event::AcceptFailed { .. }
             | Event::Released { .. }
             | Event::HandedOver { .. }
+            | Event::Opened { .. }
             | Event::Woken => {}
         }
     }

@@ -3,8 +3,8 @@
 //! ```text
 //! | 63 .. 56 op | 55 .. 32 slot | 31 .. 0 generation |
 //! ```
-//! The slot is that of a connection, a listener, a hold, an opening or a wake target, by operation. A late
-//! completion of a slot that has been reused is recognized by its generation.
+//! The slot is that of a connection, a listener, a hold, an opening or a wake target, by
+//! operation. A late completion of a slot that has been reused is recognized by its generation.
 
 /// Most slots of one table: what 24 bits hold.
 pub(crate) const SLOTS_MAX: usize = 1 << 24;
