@@ -26,7 +26,7 @@ use crate::proto::hls::{Template, Values};
 use crate::remux::segmenter::MANIFEST_SUFFIX;
 use crate::remux::tracks::TRACKS;
 use crate::remux::{Stream, manifest, playlist};
-use crate::session::admission::{Desk, SegmentFile};
+use crate::session::admission::{Desk, FileToWrite, SegmentFile};
 
 /// What is needed of the server.
 pub struct Parts {
@@ -55,7 +55,7 @@ pub struct SegmentFiles {
 /// Streams whose files are written one after the other.
 #[derive(Default)]
 struct Lane {
-    waiting: RefCell<VecDeque<(SegmentFile, Arc<Stream>, Arc<Segment>)>>,
+    waiting: RefCell<VecDeque<FileToWrite>>,
     news: Notify,
     written: RefCell<HashMap<(SegmentFile, StreamName), Written>>,
 }

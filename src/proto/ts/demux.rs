@@ -350,7 +350,7 @@ impl Demux {
         match before {
             // A packet may be sent twice (2.4.3.3).
             Some(before) if before == packet.counter && !announced => return,
-            Some(before) if before + 1 & 15 != packet.counter && !announced => {
+            Some(before) if (before + 1) & 15 != packet.counter && !announced => {
                 // A picture whose last packet was there is not the one that misses some.
                 match state.open.take() {
                     Some(pes) if pes.stuffed && pes.len.is_none() => self.unit(track, pes, tell),

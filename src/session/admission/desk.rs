@@ -18,6 +18,9 @@ use crate::remux::{Client, Stream};
 use crate::session::SessionId;
 use crate::session::vod::Ask;
 
+/// A segment that is to be on disk: as what, whose, and which.
+pub type FileToWrite = (SegmentFile, Arc<Stream>, Arc<Segment>);
+
 /// As what a segment is written to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SegmentFile {
@@ -182,7 +185,7 @@ impl Default for SegmentNotes {
 }
 
 /// The same for disks.
-struct SegmentFiles(ArrayQueue<(SegmentFile, Arc<Stream>, Arc<Segment>)>);
+struct SegmentFiles(ArrayQueue<FileToWrite>);
 
 impl Default for SegmentFiles {
     fn default() -> Self {
@@ -233,7 +236,7 @@ impl Desk {
     }
 
     /// Leaves a note that a segment is to be written to disk. False when too many wait.
-    pub fn write_segment(&self, file: (SegmentFile, Arc<Stream>, Arc<Segment>)) -> bool {
+    pub fn write_segment(&self, file: FileToWrite) -> bool {
         let fits = self.files.0.push(file).is_ok();
         self.wake();
         fits
@@ -252,7 +255,7 @@ impl Desk {
     }
 
     /// The next segment that is to be written, and its stream.
-    pub fn take_file(&self) -> Option<(SegmentFile, Arc<Stream>, Arc<Segment>)> {
+    pub fn take_file(&self) -> Option<FileToWrite> {
         self.files.0.pop()
     }
 

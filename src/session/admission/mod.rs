@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-pub use desk::{Case, Desk, Note, SegmentFile, Verdict};
+pub use desk::{Case, Desk, FileToWrite, Note, SegmentFile, Verdict};
 pub use quota::{Quotas, Seat};
 pub use rules::{has_publish_rule, is_near};
 pub use token::sign;

@@ -9,6 +9,7 @@ use ringcast::hub::Counters;
 use ringcast::proto::rtmp::client::Role;
 use ringcast::remux::{Clients, Registry, Stream};
 use ringcast::session::admission::Admission;
+use ringcast::session::files::Files;
 use ringcast::session::http::HttpSession;
 use ringcast::session::quiet::Quiet;
 use ringcast::session::rtmp::RtmpSession;
@@ -41,6 +42,7 @@ struct Rig {
     counters: Counters,
     admission: Admission,
     quiet: Quiet,
+    files: Files,
     now: u64,
     touched: Vec<Arc<Stream>>,
     wishes: Vec<Wish>,
@@ -63,6 +65,7 @@ impl Rig {
             conn: Conn::NONE,
             admission: &self.admission,
             quiet: &self.quiet,
+            files: &self.files,
             touched: &mut self.touched,
             wishes: &mut self.wishes,
         }
@@ -80,6 +83,7 @@ fn run(data: &[u8], arena: &Arena) {
         counters: Counters::default(),
         admission: Admission::default(),
         quiet: Quiet::default(),
+        files: Files::default(),
         now: 0,
         touched: Vec::new(),
         wishes: Vec::new(),
