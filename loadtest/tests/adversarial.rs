@@ -873,6 +873,10 @@ fn endless_groups_with_hls_and_recordings() {
         let body = picture(number == 0, 5, number, 10_000);
         endless.send(Kind::Video, time, &body).expect("send");
         none.send(Kind::Video, time, &picture(false, 6, number, 10_000)).expect("send");
+        if number < 100 {
+            // Slow enough for the recorder to be there before the keyframe is forgotten.
+            thread::sleep(Duration::from_millis(10));
+        }
         if number % 100 == 0 {
             most = most.max(resident_kb(pid).saturating_sub(before));
             thread::sleep(
@@ -898,14 +902,12 @@ fn endless_groups_with_hls_and_recordings() {
         thread::sleep(Duration::from_millis(200));
     }
     let dvrs = list("/api/v1/dvrs/")["dvrs"].clone();
-    let states: Vec<_> =
-        dvrs.as_array().expect("a list").iter().map(|d| d["state"].clone()).collect();
-    assert_eq!(states.len(), 2, "{dvrs:#}");
     let state_of = |stream: &str| {
         let all = dvrs.as_array().expect("a list");
         all.iter().find(|dvr| dvr["url"] == stream).expect("its recording")["state"].clone()
     };
     assert_eq!(state_of("/live/endless"), "writing", "{dvrs:#}");
+    assert_eq!(state_of("/live/none"), "waiting", "{dvrs:#}");
     // Who comes now begins live, and HLS answers.
     let mut late = RtmpPlayer::connect(&server.rtmp("live/endless")).expect("play");
     for number in 9_000..9_050u32 {
