@@ -373,7 +373,9 @@ impl<'t, 'a> Cut<'t, 'a> {
 
     /// How long it is in another clock.
     fn lasts_in(&self, timescale: u64) -> u64 {
-        let ticks = u128::from(self.lasts - self.media_time) * u128::from(timescale);
+        // Pictures that are shown later than decoded are there for as much longer.
+        let left_out = if self.track.compositions.is_some() { 0 } else { self.media_time };
+        let ticks = u128::from(self.lasts - left_out) * u128::from(timescale);
         u64::try_from(ticks / u128::from(self.track.timescale)).unwrap_or(u64::MAX)
     }
 
@@ -838,7 +840,7 @@ mod tests {
         assert_eq!(all[1].0, [2_520, 3_500, 3_600].map(|place| base + place - 2_013));
         let body = find(&start.head, &[b"moov"]).unwrap();
         let mvhd = find(body, &[b"mvhd"]).unwrap();
-        assert_eq!(number32(mvhd, 16), Some(3_500));
+        assert_eq!(number32(mvhd, 16), Some(4_000));
         let (name, ..) = Boxes(body).last().unwrap();
         assert_eq!(&name, b"udta");
         // Far behind the end it is the last keyframe.
