@@ -422,12 +422,13 @@ fn audio_frames_are_told_one_by_one() {
     };
     let all: Vec<Vec<u8>> = (0..9).map(|n| frame(n, 100 + usize::from(n))).collect();
     let stream = all.concat();
+    type Timed = (Option<i64>, Vec<u8>);
     // Frames of pieces, one after the other; false where something was none.
     fn split(
         codec: AudioCodec,
         pieces: &[&[u8]],
         pts: &mut dyn FnMut() -> Option<i64>,
-    ) -> (Vec<(Option<i64>, Vec<u8>)>, bool) {
+    ) -> (Vec<Timed>, bool) {
         let (mut rest, mut rest_pts, mut found, mut good) = (Vec::new(), None, Vec::new(), true);
         for piece in pieces {
             let mut tell = |pts: Option<i64>, data: &[u8]| found.push((pts, data.to_vec()));
