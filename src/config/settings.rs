@@ -750,8 +750,8 @@ settings! {
         hls_master_m3u8_path_relative: bool = "false", PREFER_FALSE,
             ["SRS_VHOST_HLS_HLS_MASTER_M3U8_PATH_RELATIVE"], Live;
         ---
-        /// When a frame cannot be packed for HLS: "continue" leaves it out, "ignore" ends HLS of the
-        /// stream and leaves the rest of it alone, "disconnect" ends the publish.
+        /// When a frame cannot be packed for HLS: "continue" leaves it out, "ignore" ends HLS of
+        /// the stream and leaves the rest of it alone, "disconnect" ends the publish.
         hls_on_error: OnError = r#""continue""#, Kind::Choice(OnError::ALL),
             ["SRS_VHOST_HLS_HLS_ON_ERROR"], Live;
         ---
@@ -766,14 +766,14 @@ settings! {
             ["SRS_VHOST_HLS_HLS_NB_NOTIFY"], Live;
     }
 
-    /// Streams of one encoder as variants of one (HLS), without transcoding: with the labels "1080p"
-    /// and "720p", live/tv_1080p and live/tv_720p are variants of live/tv, whose master playlist is
-    /// at the path of a stream of that name, while there is none. Variants come and go. Their
-    /// segments end at the first keyframes behind multiples of `hls_fragment` by the publishers'
-    /// timestamps, and are counted by those multiples. So they are aligned, and equal numbers are
-    /// equal times, where timestamps and keyframes are the same and a whole number of GOPs makes an
-    /// `hls_fragment`; otherwise each variant plays by itself, and switching may skip or repeat a
-    /// little. A variant that is published again goes on counting.
+    /// Streams of one encoder as variants of one (HLS), without transcoding: with the labels
+    /// "1080p" and "720p", live/tv_1080p and live/tv_720p are variants of live/tv, whose master
+    /// playlist is at the path of a stream of that name, while there is none. Variants come and
+    /// go. Their segments end at the first keyframes behind multiples of `hls_fragment` by the
+    /// publishers' timestamps, and are counted by those multiples. So they are aligned, and equal
+    /// numbers are equal times, where timestamps and keyframes are the same and a whole number of
+    /// GOPs makes an `hls_fragment`; otherwise each variant plays by itself, and switching may skip
+    /// or repeat a little. A variant that is published again goes on counting.
     Group at [vhost.group] {
         ---
         /// Offer groups.

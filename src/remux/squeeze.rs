@@ -31,9 +31,9 @@ pub fn filled(shape: &str, id: &str) -> String {
     shape.replacen(PLACEHOLDERS[0], id, 1)
 }
 
-/// Compresses a text. `written` gives it with an id in its places, and the end of the first one that
-/// follows no other text that depends on the viewer. `None` where that does not pay or cannot be
-/// done.
+/// Compresses a text. `written` gives it with an id in its places, and the end of the first one
+/// that follows no other text that depends on the viewer. `None` where that does not pay or cannot
+/// be done.
 pub fn squeeze(shape: String, written: &dyn Fn(&str) -> (Vec<u8>, usize)) -> Option<Squeezed> {
     let (text, prefix) = written(PLACEHOLDERS[0]);
     if text.len() < BYTES_MIN || prefix > STORED_MAX.min(text.len()) {
@@ -42,7 +42,9 @@ pub fn squeeze(shape: String, written: &dyn Fn(&str) -> (Vec<u8>, usize)) -> Opt
     let mut compress = Compress::new(Compression::new(6), false);
     let mut out = Vec::with_capacity(text.len() + 1_024);
     // What becomes of the prefix is not used, but later references point into it.
-    compress.compress_vec(&text[..prefix], &mut out, FlushCompress::Sync).ok()?;
+    if prefix > 0 {
+        compress.compress_vec(&text[..prefix], &mut out, FlushCompress::Sync).ok()?;
+    }
     let (read, start) = (compress.total_in(), out.len());
     compress.compress_vec(&text[prefix..], &mut out, FlushCompress::Sync).ok()?;
     if read != prefix as u64 || compress.total_in() != text.len() as u64 {

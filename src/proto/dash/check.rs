@@ -328,8 +328,8 @@ impl Checker {
         let end = period.start + (end - one.offset) as f64 / one.timescale as f64;
         // 5.3.9.5.3: a segment can be had from its end on.
         if end > wall_ms as f64 / 1_000.0 + SLACK {
-            let [.., hour, minute, second, _] = date::parts(wall_ms);
-            return Err(format!("{what}: ends at {end}, and it is {hour}:{minute}:{second}"));
+            let now = date::text(wall_ms, 'T');
+            return Err(format!("{what}: ends at {end}, and it is {now}"));
         }
         Ok(end)
     }

@@ -137,7 +137,7 @@ impl std::fmt::Display for Seconds {
 }
 
 /// A time of day, as XML and clocks for players have it.
-pub fn date(wall_ms: i64) -> String {
+pub fn time_of_day(wall_ms: i64) -> String {
     format!("{}Z", date::text(wall_ms, 'T'))
 }
 
@@ -163,7 +163,7 @@ impl Mpd {
             "<MPD xmlns=\"urn:mpeg:dash:schema:mpd:2011\" \
              profiles=\"urn:mpeg:dash:profile:isoff-live:2011\" type=\"{kind}\" \
              availabilityStartTime=\"1970-01-01T00:00:00Z\" publishTime=\"{}\"",
-            date(self.publish_ms)
+            time_of_day(self.publish_ms)
         ));
         let segment = Seconds(self.segment_ms);
         out.add(format_args!(" minBufferTime=\"{segment}\" maxSegmentDuration=\"{segment}\""));

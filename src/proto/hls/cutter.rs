@@ -252,9 +252,10 @@ impl Cutter {
         let mut fragment_ms = (self.rules.fragment_ms as f64 * self.rules.td_ratio) as i64;
         // The first segment may begin anywhere in its multiple, and keyframes need not be at the
         // begin of one: then later segments are longer than the first by up to a GOP.
-        let fits = self.gop_ms > 0 && self.rules.fragment_ms % self.gop_ms == 0;
+        let gop_ms = self.gop_ms.max(self.keyframe_ms.map_or(0, |last| time_ms - last));
+        let fits = gop_ms > 0 && self.rules.fragment_ms % gop_ms == 0;
         if self.rules.align && !fits {
-            fragment_ms = self.rules.fragment_ms + self.gop_ms;
+            fragment_ms = self.rules.fragment_ms + gop_ms;
         }
         let target_s = *self.target_s.get_or_insert_with(|| {
             let longest_ms = length_ms.max(fragment_ms).max(1);

@@ -115,7 +115,7 @@ impl HttpSession {
             File::Manifest => self.manifest(out, env, request, stream),
             File::Clock => {
                 let head = hls::playlist_head(env, &request, "text/plain");
-                let now = mpd::date(env.wall_ms);
+                let now = mpd::time_of_day(env.wall_ms);
                 self.reply(out, env, &request, head, Some(now.as_bytes()));
             }
             file => self.track(out, env, request, file, stream),

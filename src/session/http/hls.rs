@@ -543,8 +543,8 @@ impl HttpSession {
         true
     }
 
-    /// A playlist or a manifest; in gzip, if the player takes it and `pack` gives it. What is for one
-    /// viewer only (`own`) nobody keeps; of the rest a cache may ask whether it is the same still.
+    /// A playlist or a manifest; in gzip, if the player takes it and `pack` gives it. What is for
+    /// one viewer only (`own`) nobody keeps; of the rest a cache may ask whether it is the same.
     pub(super) fn reply_text(
         &mut self,
         out: &mut Vec<u8>,
