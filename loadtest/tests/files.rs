@@ -378,7 +378,8 @@ fn hashes(url: &str, stream: &str) -> Vec<String> {
     let out =
         Process::start("ffmpeg", &mut command).finish(Duration::from_secs(60)).expect_success(url);
     let lines = out.stdout.iter().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.rsplit(',').next()).map(|hash| hash.trim().to_owned()).collect()
+    // Behind the hash there may be one of how many samples of it are to be skipped.
+    lines.filter_map(|line| line.split(',').nth(5)).map(|hash| hash.trim().to_owned()).collect()
 }
 
 fn decodes(url: &str) {

@@ -293,7 +293,10 @@ impl HttpSession {
             0 => file.etag.clone(),
             from => format!("{}.{from:x}\"", file.etag.trim_end_matches('"')),
         };
-        let content_type = file::content_type(&request.path);
+        let content_type = match request.path.ends_with('/') {
+            true => file::content_type("index.html"),
+            false => file::content_type(&request.path),
+        };
         let version = Version { etag: &etag, modified: file.modified, len: total };
         // SRS: a range may stand in the query of an MP4.
         let asked = request.param("range").or_else(|| request.param("bytes"));
