@@ -39,7 +39,7 @@ pub fn accept(request: &Request) -> Result<Vec<u8>, UpgradeError> {
     }
     let key = request.header("sec-websocket-key").map(str::trim).unwrap_or_default();
     // 16 random bytes. Their padding bits are not checked by everybody, so only the shape counts.
-    let keys = request.headers.iter().filter(|(name, _)| *name == "sec-websocket-key").count();
+    let keys = request.headers.all("sec-websocket-key").count();
     let base64 = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
     if keys != 1 || key.len() != 24 || !key.ends_with("==") || !key[..22].bytes().all(base64) {
         return Err(UpgradeError::Key);

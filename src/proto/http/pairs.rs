@@ -53,7 +53,18 @@ impl Pairs {
 
     /// The value of the first with this name.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+        self.all(name).next()
+    }
+
+    /// The values of all with this name.
+    pub fn all<'a>(&'a self, name: &str) -> impl Iterator<Item = &'a str> {
+        let mut start = 0;
+        self.ends.iter().filter_map(move |(name_end, end)| {
+            let known = std::mem::replace(&mut start, *end as usize)..*name_end as usize;
+            // Asked many times for each request: most differ in length already.
+            let same = known.len() == name.len() && self.text.as_bytes()[known] == *name.as_bytes();
+            same.then(|| &self.text[*name_end as usize..*end as usize])
+        })
     }
 }
 
@@ -82,6 +93,7 @@ mod tests {
             (Some("1"), Some("Ä"), None)
         );
         assert_eq!((pairs.len(), pairs.get("")), (4, Some("")));
+        assert_eq!(pairs.all("a").collect::<Vec<_>>(), ["1", "2"]);
         assert_eq!(format!("{:?}", Pairs::default()), "{}");
     }
 }

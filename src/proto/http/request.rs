@@ -107,9 +107,8 @@ impl Request {
     /// Whether the comma-separated header `name` (lower case) holds `token`, in any case.
     pub fn header_has(&self, name: &str, token: &str) -> bool {
         self.headers
-            .iter()
-            .filter(|(n, _)| *n == name)
-            .flat_map(|(_, value)| value.split(','))
+            .all(name)
+            .flat_map(|value| value.split(','))
             .any(|item| item.trim().eq_ignore_ascii_case(token))
     }
 
