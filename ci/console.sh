@@ -13,6 +13,28 @@ sums() {
     xargs sha256sum
 }
 
+# The licence of a library and of what is in it: its notes, then the texts of packages.
+licence() {
+  local package=$1 notes=$2 text
+  node -p "const p = require('./node_modules/$package/package.json'); p.name + ' ' + p.version"
+  shift 2
+  cat "node_modules/$package"/LICENSE*
+  printf '\n----\n\n'
+  cat "licences/$notes"
+  for package in "$@"; do
+    printf '\n----\n\n%s\n\n' "$package"
+    for text in "node_modules/$package"/[Ll][Ii][Cc][Ee][Nn][Ss][Ee]*; do cat "$text"; done
+  done
+}
+
+# What is beside the bundle in the folder.
+licences() {
+  cp node_modules/preact/LICENSE "$1/preact.LICENSE.txt"
+  licence hls.js hls.txt @svta/cml-utils >"$1/hls.LICENSE.txt"
+  licence dashjs dash.txt codem-isoboxer imsc sax bcp-47-match fast-deep-equal html-entities \
+    path-browserify @svta/cml-utils >"$1/dash.LICENSE.txt"
+}
+
 if [ "${1:-}" = --check ]; then
   if ! diff <(sums) "$built/SOURCES.sha256"; then
     echo "error: src/page/built is older than src/console; run ci/console.sh" >&2
@@ -30,14 +52,19 @@ fi
 npm run --silent check
 if [ "${1:-}" != --check ]; then
   npx vite build --logLevel warn
-  cp node_modules/preact/LICENSE "$built/preact.LICENSE.txt"
+  licences "$built"
   sums >"$built/SOURCES.sha256"
   exit 0
 fi
+# What is compressed is compared as it is inside: not every zlib makes the same of it.
 again=$(mktemp -d)
 trap 'rm -rf "$again"' EXIT
-npx vite build --logLevel warn --outDir "$again" --emptyOutDir
-if ! diff -r --exclude=SOURCES.sha256 --exclude=preact.LICENSE.txt "$again" "$built"; then
+mkdir "$again/new"
+npx vite build --logLevel warn --outDir "$again/new" --emptyOutDir
+licences "$again/new"
+cp -r "$built" "$again/committed"
+find "$again" -name '*.gz' -exec gunzip {} +
+if ! diff -r --exclude=SOURCES.sha256 "$again/new" "$again/committed"; then
   echo "error: src/page/built is not what src/console gives; run ci/console.sh" >&2
   exit 1
 fi

@@ -32,6 +32,8 @@ VENDORED = {
     "src/page/vendor/mpegts.js": "src/page/vendor/mpegts.LICENSE.txt",
     # Bundled into the console and the player pages.
     "src/page/built/page/shared.js": "src/page/built/preact.LICENSE.txt",
+    "src/page/built/page/hls.js.gz": "src/page/built/hls.LICENSE.txt",
+    "src/page/built/page/dash.js.gz": "src/page/built/dash.LICENSE.txt",
 }
 # Packages of npm; what is only needed to build them ("dev") ends up in no file of ours.
 PACKAGES = "src/console/package-lock.json"

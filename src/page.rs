@@ -22,6 +22,9 @@ pub struct Asset {
     pub policy: &'static str,
     /// The body.
     pub body: &'static [u8],
+    /// Value of `Content-Encoding`. Large libraries are there compressed only: every browser takes
+    /// that, and nobody else needs them.
+    pub encoding: Option<&'static str>,
     /// Value of `ETag`, quotes included. It changes with the body, so a client that revalidates
     /// (see [`HEADERS`]) never mixes files of two versions.
     pub etag: &'static str,
@@ -54,9 +57,9 @@ pub fn asset(path: &str) -> Option<Asset> {
         path => path,
     };
     let index = FILES.iter().position(|file| file.path == path)?;
-    let File { path, content_type, body } = FILES[index];
+    let File { path, content_type, body, encoding } = FILES[index];
     let policy = if path.starts_with("/players/") { ANY_MEDIA } else { OWN_HOST };
-    Some(Asset { content_type, policy, body, etag: &ETAGS[index] })
+    Some(Asset { content_type, policy, body, encoding, etag: &ETAGS[index] })
 }
 
 /// Where a path that is no file leads to, relative to it: the names of SRS's pages, and names
@@ -120,6 +123,7 @@ struct File {
     path: &'static str,
     content_type: &'static str,
     body: &'static [u8],
+    encoding: Option<&'static str>,
 }
 
 const HTML: &str = "text/html; charset=utf-8";
@@ -127,20 +131,24 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const STYLE: &str = "text/css; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// A file of `page/`, at a URL path.
+/// A file of `page/`, at a URL path; with how it is compressed, if it is.
 macro_rules! file {
     ($path:literal, $content_type:expr, $file:literal) => {
+        file!($path, $content_type, $file, None)
+    };
+    ($path:literal, $content_type:expr, $file:literal, $encoding:expr) => {
         File {
             path: $path,
             content_type: $content_type,
             body: include_bytes!(concat!("page/", $file)),
+            encoding: $encoding,
         }
     };
 }
 
 /// All but the pages themselves lie under `/page/`, to keep out of the way of apps and static
 /// files.
-static FILES: [File; 16] = [
+static FILES: [File; 20] = [
     file!("/index.html", HTML, "index.html"),
     file!("/errors/", HTML, "errors.html"),
     file!("/page/errors.css", STYLE, "errors.css"),
@@ -157,6 +165,10 @@ static FILES: [File; 16] = [
     file!("/page/players.css", STYLE, "built/page/players.css"),
     file!("/page/shared.js", SCRIPT, "built/page/shared.js"),
     file!("/page/preact.LICENSE.txt", TEXT, "built/preact.LICENSE.txt"),
+    file!("/page/hls.js", SCRIPT, "built/page/hls.js.gz", Some("gzip")),
+    file!("/page/hls.LICENSE.txt", TEXT, "built/hls.LICENSE.txt"),
+    file!("/page/dash.js", SCRIPT, "built/page/dash.js.gz", Some("gzip")),
+    file!("/page/dash.LICENSE.txt", TEXT, "built/dash.LICENSE.txt"),
 ];
 
 static ETAGS: LazyLock<[String; FILES.len()]> =
@@ -360,10 +372,15 @@ mod tests {
             for entry in fs::read_dir(here("page/built").join(folder)).expect("a folder") {
                 let name = entry.expect("an entry").file_name();
                 let path = format!("/{folder}/{}", name.to_str().expect("UTF-8"));
-                assert!(asset(&path).is_some(), "{path} has no line in FILES");
+                let encoding = path.ends_with(".gz").then_some("gzip");
+                let found = asset(path.trim_end_matches(".gz"));
+                let found = found.unwrap_or_else(|| panic!("{path} has no line in FILES"));
+                assert_eq!(found.encoding, encoding, "{path}");
+                // RFC 1952 2.3.1.
+                assert_eq!(found.body.starts_with(b"\x1f\x8b"), encoding.is_some(), "{path}");
                 count += 1;
             }
         }
-        assert_eq!(count, 7);
+        assert_eq!(count, 9);
     }
 }

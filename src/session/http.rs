@@ -293,6 +293,9 @@ impl HttpSession {
                 .header("Content-Type", asset.content_type)
                 .header("Content-Security-Policy", asset.policy)
                 .header("ETag", asset.etag);
+            if let Some(encoding) = asset.encoding {
+                head = head.header("Content-Encoding", encoding);
+            }
             for (name, value) in page::HEADERS {
                 head = head.header(name, value);
             }

@@ -7,10 +7,11 @@ use crate::limits;
 use crate::remux::Registry;
 
 /// Live streams as JSON:
-/// `{"rtmp_port","streams":[{"vhost","app","name","players","video","audio","kbps"}]}`.
+/// `{"rtmp_port","now_ms","streams":[{"vhost","app","name","players","video","audio","kbps"}]}`.
+/// `now_ms` is the server's time of day: the player page says by it how late a picture is.
 /// `kbps` is the average since publishing began, as text of a number.
 pub fn streams_json(streams: &Registry, wall_ms: i64, rtmp_port: u16) -> String {
-    let mut out = format!("{{\"rtmp_port\":{rtmp_port},\"streams\":[");
+    let mut out = format!("{{\"rtmp_port\":{rtmp_port},\"now_ms\":{wall_ms},\"streams\":[");
     let mut first = true;
     for stream in streams.list(limits::LISTING_MAX) {
         if !stream.is_published() {

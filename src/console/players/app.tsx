@@ -7,7 +7,7 @@ import { isDefault, type Name } from "../common/urls";
 import { CopyButton, Icon, ThemeButton } from "../common/ui";
 import { useLive, type Live } from "./live";
 import { Playing, type Facts } from "./playing";
-import { asked, find, PROTOCOLS } from "./protocols";
+import { asked, find, PROTOCOLS, switched, urlOf } from "./protocols";
 
 /** Distances from the newest media at which to jump forward, seconds. */
 const LATENCIES = [1, 2, 5, 0];
@@ -16,11 +16,9 @@ export function App() {
   const [, setTurn] = useState(0);
   const video = useRef<HTMLVideoElement>(null);
   const [playing, setPlaying] = useState<Playing | null>(null);
-  const query = new URLSearchParams(location.search);
-  const [protocolId, setProtocolId] = useState(query.get("protocol") ?? "http-flv");
-  const [address, setAddress] = useState(
-    () => asked(location.search, query.get("protocol")).address,
-  );
+  const [first] = useState(() => asked(location.search));
+  const [protocolId, setProtocolId] = useState(first.protocol.id);
+  const [address, setAddress] = useState(first.address);
   const [muted, setMuted] = useState(true);
   const live = useLive();
   const protocol = PROTOCOLS.find((one) => one.id === protocolId) ?? PROTOCOLS[0]!;
@@ -29,24 +27,23 @@ export function App() {
     if (video.current === null) return;
     const made = new Playing(video.current, () => setTurn((turn) => turn + 1));
     setPlaying(made);
-    const { address: wanted, start } = asked(location.search, query.get("protocol"));
-    if (wanted !== "" && start) made.play(wanted);
+    if (first.address !== "" && first.start) made.play(first.address, first.protocol.id);
   }, []);
 
-  const play = (wanted: string) => {
+  const play = (wanted: string, id: string) => {
     setAddress(wanted);
-    playing?.play(wanted);
-    const found = find(wanted);
-    if (typeof found !== "string") setProtocolId(found.id);
-    history.replaceState(null, "", `?url=${encodeURIComponent(wanted)}`);
+    playing?.play(wanted, id);
+    const found = find(wanted, id);
+    if ("engine" in found) setProtocolId(found.id);
+    const query = new URLSearchParams({ protocol: "engine" in found ? found.id : id, url: wanted });
+    history.replaceState(null, "", `?${query}`);
   };
   const choose = (id: string) => {
     setProtocolId(id);
     const chosen = PROTOCOLS.find((one) => one.id === id);
-    const now = live?.find((one) => PROTOCOLS.some((p) => p.url(nameOf(one)) === address));
-    if (chosen === undefined || now === undefined) return;
-    const next = chosen.url(nameOf(now));
-    if (playing !== null && playing.status !== "idle") play(next);
+    const next = chosen === undefined ? null : switched(address, chosen);
+    if (next === null) return;
+    if (playing !== null && playing.status !== "idle") play(next, id);
     else setAddress(next);
   };
   const status = playing?.status ?? "idle";
@@ -79,7 +76,7 @@ export function App() {
             class="card address"
             onSubmit={(event) => {
               event.preventDefault();
-              play(address.trim());
+              play(address.trim(), protocolId);
             }}
           >
             <fieldset class="switch">
@@ -102,7 +99,7 @@ export function App() {
               class="url"
               value={address}
               aria-label="Address of the stream"
-              placeholder={protocol.url({ vhost: "", app: "live", stream: "livestream" })}
+              placeholder={urlOf(protocol, { vhost: "", app: "live", stream: "livestream" })}
               spellcheck={false}
               onInput={(event) => setAddress(event.currentTarget.value)}
             />
@@ -123,7 +120,6 @@ export function App() {
               <video
                 ref={video}
                 muted={muted}
-                autoplay
                 playsInline
                 controls
                 aria-describedby="status"
@@ -142,14 +138,14 @@ export function App() {
               <p id="status" role="status" aria-live="polite" class={`status ${status}`}>
                 {playing?.text === "" || playing === null ? "Nothing is played" : playing.text}
               </p>
-              <label class="inline">
+              {protocol.chases && <label class="inline">
                 <span>Stay within</span>
                 <select
                   value={playing?.latencyMax ?? 2}
                   onChange={(event) => {
                     if (playing === null) return;
                     playing.latencyMax = Number(event.currentTarget.value);
-                    if (isOn) playing.play(playing.address);
+                    if (isOn) playing.play(playing.address, protocolId);
                   }}
                 >
                   {LATENCIES.map((seconds) => (
@@ -158,7 +154,7 @@ export function App() {
                     </option>
                   ))}
                 </select>
-              </label>
+              </label>}
               {address !== "" && <CopyButton text={address} what="address" />}
             </div>
             {playing !== null && isOn && <Figures facts={playing.facts} playing={playing} />}
@@ -197,8 +193,8 @@ export function App() {
             </h2>
             <List
               live={live}
-              isCurrent={(one) => protocol.url(nameOf(one)) === playing?.address && isOn}
-              onPick={(one) => play(protocol.url(nameOf(one)))}
+              isCurrent={(one) => urlOf(protocol, nameOf(one)) === playing?.address && isOn}
+              onPick={(one) => play(urlOf(protocol, nameOf(one)), protocolId)}
             />
           </section>
           {playing !== null && playing.log.length > 0 && (
@@ -217,8 +213,10 @@ export function App() {
       </main>
       <footer>
         <p>
-          FLV is played by <a href="../page/mpegts.LICENSE.txt">mpegts.js</a>, Apache-2.0. This page
-          loads nothing from elsewhere.
+          FLV and TS are played by <a href="../page/mpegts.LICENSE.txt">mpegts.js</a>, HLS
+          by <a href="../page/hls.LICENSE.txt">hls.js</a> (both Apache-2.0), DASH
+          by <a href="../page/dash.LICENSE.txt">dash.js</a> (BSD-3-Clause). This page loads nothing
+          from elsewhere.
         </p>
       </footer>
     </>
@@ -228,8 +226,9 @@ export function App() {
 function Figures({ facts, playing }: { facts: Facts; playing: Playing }) {
   const last = playing.samples[playing.samples.length - 1];
   const share = facts.decoded > 0 ? (facts.dropped / facts.decoded) * 100 : 0;
+  const from = last?.byClock ? "" : " (buffer)";
   const rows: [string, string][] = [
-    ["Behind live", last === undefined ? "–" : lag(last.behind)],
+    ["Behind live", last === undefined ? "–" : `${lag(last.behind)}${from}`],
     ["Received", last === undefined ? "–" : rate(last.kbps)],
     ["Picture", facts.picture],
     ["Pictures a second", facts.fps === null ? "–" : facts.fps.toFixed(1)],

@@ -1,6 +1,8 @@
 // The list of live streams of the server that the page came from.
 
 import { useEffect, useState } from "preact/hooks";
+import { isDefault, type Name } from "../common/urls";
+import { heard } from "./clock";
 
 export interface Live {
   vhost: string;
@@ -33,15 +35,23 @@ export function useLive(): Live[] | null {
   return streams;
 }
 
-async function ask(): Promise<Live[] | null> {
+export async function ask(): Promise<Live[] | null> {
   try {
     const options = { cache: "no-store", signal: AbortSignal.timeout(10_000) } as const;
+    const asked = performance.now();
     const response = await fetch("../streams.json", options);
+    const answered = performance.now();
     if (!response.ok) return null;
-    const body = (await response.json()) as { streams: Live[] };
+    const body = (await response.json()) as { now_ms?: number; streams: Live[] };
+    if (body.now_ms !== undefined) heard(body.now_ms, asked, answered);
     const key = (one: Live) => `${one.vhost}/${one.app}/${one.name}`;
     return body.streams.toSorted((a, b) => (key(a) < key(b) ? -1 : 1));
   } catch {
     return null;
   }
+}
+
+export function isNamed(one: Live, name: Name): boolean {
+  const isVhost = one.vhost === name.vhost || (isDefault(one.vhost) && isDefault(name.vhost));
+  return isVhost && one.app === name.app && one.name === name.stream;
 }

@@ -1,7 +1,10 @@
 // One attempt after another to play an address, and what can be seen of it.
 
-import { find, type Protocol } from "./protocols";
+import { misfit } from "./codecs";
 import type { Running } from "./engines/engine";
+import { line, passing, Refusal, type Trouble } from "./engines/trouble";
+import { ask, isNamed } from "./live";
+import { find, nameOf, type Protocol } from "./protocols";
 
 export type Status = "idle" | "connecting" | "playing" | "paused" | "waiting" | "refused";
 
@@ -13,8 +16,10 @@ export interface LogLine {
 /** What is known of the picture at one moment. */
 export interface Sample {
   at: number;
-  /** Behind the newest media that is there, ms. */
+  /** Since the picture came in at the server, where the protocol tells; otherwise behind the
+   * newest media that is there. ms. */
   behind: number;
+  byClock: boolean;
   kbps: number;
 }
 
@@ -36,6 +41,8 @@ const RETRY_MS_MIN = 1_000;
 const RETRY_MS_MAX = 10_000;
 /** Without a new picture for this long, it is tried anew. */
 const STALL_MS = 8_000;
+/** Media that is there for this long and not played is not let by the browser. */
+const CLICK_MS = 4_000;
 const SAMPLES = 120;
 const LOG_LINES = 40;
 
@@ -57,25 +64,24 @@ export class Playing {
   private startedAt = 0;
   private movedAt = 0;
   private lastTime = -1;
+  private hasBegun = false;
   private lastDecoded = 0;
   private lastLook = 0;
 
   constructor(private readonly video: HTMLVideoElement, private readonly tell: () => void) {
     video.addEventListener("waiting", () => {
-      if (this.status === "playing") this.facts.stalls += 1;
+      // What is jumped to is waited for as well, and that is no stall.
+      if (this.status === "playing" && !video.seeking) this.facts.stalls += 1;
     });
     window.setInterval(() => this.look(), 500);
   }
 
-  /** Plays an address from now on. */
-  play(address: string): void {
+  /** Plays an address from now on, by this protocol if it is one of the address's. */
+  play(address: string, protocolId: string): void {
     this.stop();
     this.address = address;
-    const found = find(address);
-    if (typeof found === "string") {
-      this.say("refused", found);
-      return;
-    }
+    const found = find(address, protocolId);
+    if (!("engine" in found)) return this.refuse(found);
     this.protocol = found;
     this.retryMs = RETRY_MS_MIN;
     this.facts = empty();
@@ -103,30 +109,56 @@ export class Playing {
     const isOurs = () => attempt === this.attempt;
     this.startedAt = this.movedAt = performance.now();
     this.lastTime = -1;
+    this.hasBegun = false;
     this.lastDecoded = 0;
     this.facts.join = null;
     this.watchForPicture();
     this.say("connecting", `Connecting by ${protocol.label}`);
     try {
+      const trouble = await this.check(protocol);
+      if (!isOurs()) return;
+      if (trouble !== null) return this.refuse(trouble);
       const options = { latencyMax: this.latencyMax };
       const running = await protocol.engine(this.video, this.address, options, {
         note: (text) => {
           if (isOurs()) this.write(text);
         },
-        failed: (why) => {
-          if (isOurs()) this.retry(why);
+        failed: (trouble) => {
+          if (isOurs()) this.fail(trouble);
         },
       });
       if (isOurs()) this.running = running;
       else running.stop();
     } catch (error) {
-      if (isOurs()) this.say("refused", (error as Error).message);
+      if (!isOurs()) return;
+      if (error instanceof Refusal) this.fail(error.trouble);
+      else this.fail(passing(`The player failed: ${(error as Error).message}`));
     }
   }
 
-  private retry(why: string): void {
+  /** What the list of live streams says against it. */
+  private async check(protocol: Protocol): Promise<Trouble | null> {
+    const name = nameOf(this.address);
+    if (name === null) return null;
+    const live = await ask();
+    const found = live?.find((one) => isNamed(one, name));
+    if (found !== undefined) return misfit(protocol.container, [found.video, found.audio]);
+    if (live !== null) this.write("Nobody publishes this now; it plays when somebody does");
+    return null;
+  }
+
+  private refuse(trouble: Trouble): void {
     this.end();
-    this.say("waiting", `${why}. Trying again`);
+    this.protocol = null;
+    this.say("refused", line(trouble));
+  }
+
+  private fail(trouble: Trouble): void {
+    if (trouble.isFinal) return this.refuse(trouble);
+    this.end();
+    const text = line(trouble);
+    const stop = text.endsWith("?") ? "" : ".";
+    this.say("waiting", `${text}${stop} Trying again in ${Math.round(this.retryMs / 1000)} s`);
     this.retryTimer = window.setTimeout(() => void this.start(), this.retryMs);
     this.retryMs = Math.min(this.retryMs * 2, RETRY_MS_MAX);
   }
@@ -144,15 +176,21 @@ export class Playing {
     const { video, facts } = this;
     const now = performance.now();
     const quality = video.getVideoPlaybackQuality();
+    const isThere = video.readyState >= 2;
+    if (!video.paused) this.hasBegun = true;
+    // Before it begins it waits for media, and then for the click that some browsers want.
+    const isPaused = video.paused && isThere && (this.hasBegun || now - this.startedAt > CLICK_MS);
     if (video.currentTime !== this.lastTime) {
-      if (this.lastTime >= 0 && !video.paused && video.readyState >= 2) this.moved(now);
+      if (this.lastTime >= 0 && !video.paused && isThere) this.moved(now);
       this.lastTime = video.currentTime;
       this.movedAt = now;
-    } else if (!video.paused && now - this.movedAt > STALL_MS) {
-      this.retry("Nothing came for 8 s");
+    } else if (!isPaused && now - this.movedAt > STALL_MS) {
+      this.fail(this.lastTime > 0
+        ? passing("Nothing came for 8 s", "Is it still published?")
+        : passing("Nothing came within 8 s", "Is it published, and is the name right?"));
     }
-    if (video.paused && video.readyState >= 2 && this.status !== "paused") {
-      this.say("paused", "Paused");
+    if (isPaused && this.status !== "paused") {
+      this.say("paused", this.hasBegun ? "Paused" : "The browser waits for a click on the picture");
       this.movedAt = now;
     }
     const seconds = (now - this.lastLook) / 1000;
@@ -167,7 +205,13 @@ export class Playing {
     facts.played = video.currentTime;
     const figures = this.running?.figures();
     facts.more = figures?.more ?? [];
-    this.samples.push({ at: Date.now(), behind: behind(video), kbps: figures?.kbps ?? 0 });
+    const latency = figures?.latency ?? null;
+    this.samples.push({
+      at: Date.now(),
+      behind: latency ?? buffered(video),
+      byClock: latency !== null,
+      kbps: figures?.kbps ?? 0,
+    });
     if (this.samples.length > SAMPLES) this.samples.shift();
     this.tell();
   }
@@ -191,7 +235,7 @@ export class Playing {
   }
 }
 
-function behind(video: HTMLVideoElement): number {
+function buffered(video: HTMLVideoElement): number {
   const { buffered } = video;
   if (buffered.length === 0) return 0;
   return Math.max(0, buffered.end(buffered.length - 1) - video.currentTime) * 1000;

@@ -32,6 +32,9 @@ pub(super) fn find(config: &Config, path: &str, request: &Request<'_>) -> Option
     let mut reply = Reply::file(asset.content_type, asset.body)
         .header("content-security-policy", asset.policy)
         .header("etag", asset.etag);
+    if let Some(encoding) = asset.encoding {
+        reply = reply.header("content-encoding", encoding);
+    }
     for (name, value) in page::HEADERS {
         reply = reply.header(name, value);
     }
