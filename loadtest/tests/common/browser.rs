@@ -23,9 +23,18 @@ pub struct Browser {
     _driver: Process,
 }
 
+/// One of several windows of a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window(String);
+
 impl Browser {
     /// Starts a browser with a window of this size, in CSS pixels.
     pub fn start(width: u32, height: u32) -> Browser {
+        Browser::start_with(width, height, &[])
+    }
+
+    /// The same with more arguments for Chromium.
+    pub fn start_with(width: u32, height: u32, more: &[String]) -> Browser {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut command = Command::new("chromedriver");
         let mut driver = Process::start("chromedriver", command.arg("--port=0"));
@@ -38,7 +47,7 @@ impl Browser {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("chromium-{}-{count}", std::process::id());
         let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let arguments = json!([
+        let mut arguments = json!([
             "--headless=new",
             // Tests may run as root, where Chromium has no sandbox; it loads our own page only.
             "--no-sandbox",
@@ -54,6 +63,8 @@ impl Browser {
             format!("--user-data-dir={}", profile.display()),
             format!("--window-size={width},{height}"),
         ]);
+        let list = arguments.as_array_mut().expect("a list");
+        list.extend(more.iter().map(|argument| Value::from(argument.as_str())));
         let wish = json!({ "capabilities": { "alwaysMatch": {
             "goog:chromeOptions": { "args": arguments },
             "goog:loggingPrefs": { "browser": "ALL" },
@@ -61,6 +72,30 @@ impl Browser {
         let reply = call(port, "POST", "/session", &wish);
         let session = reply["sessionId"].as_str().expect("a session id").to_owned();
         Browser { port, session, profile, _driver: driver }
+    }
+
+    /// Opens one more window and goes there; what is done from now on is done in it.
+    pub fn open_window(&self) -> Window {
+        let reply = self.post("/window/new", &json!({ "type": "window" }));
+        let window = Window(reply["handle"].as_str().expect("a handle").to_owned());
+        self.go_to(&window);
+        window
+    }
+
+    /// Goes to a window.
+    pub fn go_to(&self, window: &Window) {
+        self.post("/window", &json!({ "handle": window.0 }));
+    }
+
+    /// Closes the window that one is in; one has to go to another.
+    pub fn close_window(&self) {
+        call(self.port, "DELETE", &self.path("/window"), &Value::Null);
+    }
+
+    /// The window that one is in.
+    pub fn window(&self) -> Window {
+        let reply = call(self.port, "GET", &self.path("/window"), &Value::Null);
+        Window(reply.as_str().expect("a handle").to_owned())
     }
 
     /// Loads a page.

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod browser;
+pub mod clocked;
 pub mod faulty_disk;
 pub mod hook_server;
 pub mod http;
