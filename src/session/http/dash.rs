@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use super::files::Segment;
 use super::hls::{self, Answered, Awaited, Enters, Gets, Watch};
 use super::{HttpSession, Method, Request, forwarded};
 use crate::hub::{Reason, SegmentList};
@@ -232,8 +233,10 @@ impl HttpSession {
             }
             _ => {}
         }
-        env.counters.count(Reason::NotFound);
-        self.not_found(out, env, &request)
+        let name = stream.name.clone();
+        let folder = env.config.vhost(name.vhost()).dash.folder(name.vhost());
+        let segment = Some(Segment { stream: Some(stream), viewer });
+        self.on_disk(out, env, request, (&name, folder), segment)
     }
 }
 

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -207,6 +208,17 @@ fn is_live(env: &Env<'_>, vhost: &Vhost, asked: &str, path: &str) -> bool {
     stream.is_some_and(|stream| stream.is_active())
 }
 
+/// The folder that a file is written to, if it is.
+fn folder_of(env: &Env<'_>, name: &StreamName, file: &File) -> Option<PathBuf> {
+    let hls = &env.config.vhost(name.vhost()).hls;
+    match file {
+        File::Segment(_) | File::Init => hls.folder(name.vhost()),
+        File::Key => hls.key_folder(name.vhost()),
+        // A playlist that nobody goes on writing is a recording, and parts are never on disk.
+        File::Playlist | File::Part => None,
+    }
+}
+
 impl HttpSession {
     /// A request for something of HLS.
     pub(super) fn segments(
@@ -232,7 +244,8 @@ impl HttpSession {
             if !variants.is_empty() {
                 return self.variants(out, env, &request, &variants);
             }
-            return self.on_disk(out, env, request, (&name, &asks.file), None);
+            let folder = folder_of(env, &name, &asks.file);
+            return self.on_disk(out, env, request, (&name, folder), None);
         };
         match asks.file {
             File::Playlist => self.playlist(out, env, request, (stream, &segments)),
@@ -706,27 +719,23 @@ impl HttpSession {
             File::Playlist => {}
         }
         let segment = Some(Segment { stream: Some(stream.clone()), viewer });
-        self.on_disk(out, env, request, (&stream.name, &file), segment)
+        let folder = folder_of(env, &stream.name, &file);
+        self.on_disk(out, env, request, (&stream.name, folder), segment)
     }
 
-    /// What is in memory no more may be on disk (`hls_path`), or among the files that everybody
-    /// may have. Without the stream nobody is known to be a viewer of it.
-    fn on_disk(
+    /// What is in memory no more may be on disk, in the folder that segments are written to, or
+    /// among the files that everybody may have. Without the stream nobody is known to be a viewer
+    /// of it.
+    pub(super) fn on_disk(
         &mut self,
         out: &mut Vec<u8>,
         env: &mut Env<'_>,
         request: Request,
-        (name, file): (&StreamName, &File),
+        (name, folder): (&StreamName, Option<PathBuf>),
         segment: Option<Segment>,
     ) {
         let vhost = env.config.vhost(name.vhost());
         let path = request.path.strip_prefix('/').unwrap_or_default();
-        let folder = match file {
-            File::Segment(_) | File::Init => vhost.hls.folder(name.vhost()),
-            File::Key => vhost.hls.key_folder(name.vhost()),
-            // A playlist that nobody goes on writing is a recording, and parts are never on disk.
-            File::Playlist | File::Part => None,
-        };
         let restricted = admission::has_play_rule(vhost);
         let known = segment.as_ref().is_some_and(|segment| segment.viewer.is_some());
         let folder = folder.filter(|_| !restricted || known);
