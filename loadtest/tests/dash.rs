@@ -178,10 +178,13 @@ fn frames(source: &Source, loaded: &Loaded, period: &str, track: &str) -> units:
 
 fn decodes(who: &str, input: &str, more: &[&str]) {
     let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-i", input]);
+    command.args(["-hide_banner", "-nostdin", "-v", "error", "-i", input]);
     command.args(more).args(["-f", "null", "-"]);
     let finished = Process::start("ffmpeg", &mut command).finish(Duration::from_secs(90));
-    assert!(finished.stderr.is_empty(), "{who}: decoding: {:#?}", finished.stderr);
+    // Seen when a manifest with few segments grows: ffmpeg loads one of them a second time.
+    let again = |line: &&String| line.contains("non monotonically increasing dts");
+    let rest: Vec<&String> = finished.stderr.iter().filter(|line| !again(line)).collect();
+    assert!(rest.is_empty(), "{who}: decoding: {rest:#?}");
     finished.expect_success(who);
 }
 

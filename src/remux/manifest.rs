@@ -74,6 +74,17 @@ fn manifest(list: &SegmentList, terms: &DashTerms, goes_on: bool) -> Mpd {
     // Never less than it was: players reckon with it.
     let segment_ms = longest.unwrap_or(0).max(target_ms);
     let base = terms.base();
+    // Those of a track are a little longer or shorter than the cut: frames do not end together.
+    let of_tracks = listed(list, terms.window_ms).filter_map(|segment| {
+        let period = segment.period.as_ref()?;
+        let tracks = segment.tracks.iter().zip(&period.tracks);
+        let each = tracks.filter_map(|(part, init)| {
+            let timescale = i64::from(init.as_ref()?.timescale.max(1));
+            Some((part.as_ref()?.duration * 1_000 + timescale - 1) / timescale)
+        });
+        each.max()
+    });
+    let longest_ms = of_tracks.max().unwrap_or(0).max(segment_ms);
     Mpd {
         // The end is news, too.
         publish_ms: list.wall_ms + i64::from(!goes_on),
@@ -81,7 +92,7 @@ fn manifest(list: &SegmentList, terms: &DashTerms, goes_on: bool) -> Mpd {
         update_ms: goes_on.then_some(terms.update_ms.min(segment_ms).max(UPDATE_MS_MIN)),
         delay_ms: 3 * segment_ms,
         depth_ms: terms.window_ms.max(LEAST as i64 * segment_ms),
-        segment_ms,
+        segment_ms: longest_ms,
         clock: format!("{base}/{CLOCK}"),
         periods: periods(list, terms.window_ms, &base),
     }
