@@ -127,8 +127,8 @@ run_sim() {
 
 run_kernel() { test_folder uring; }
 
-# These look at how fast something is, so nothing else may run beside them.
-e2e_alone=(api_load fanout)
+# These look at how fast something is, or whether pictures stall: nothing else may run beside them.
+e2e_alone=(api_load fanout players)
 
 # Most end-to-end tests wait for media to pass in real time, so two test programs run at once.
 run_e2e() {

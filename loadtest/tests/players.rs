@@ -45,6 +45,7 @@ const H264: &[Way] = &[
     way("ws-mp4", "ws", ".mp4", 3_000),
     way("ll-hls", "http", ".m3u8", 2_000),
     way("hls", "http", ".m3u8?vhost=ts", 8_000),
+    way("dash", "http", ".mpd", 12_000),
 ];
 const AV1: &[Way] = &[
     way("http-flv", "http", ".flv", 3_000),
@@ -52,6 +53,7 @@ const AV1: &[Way] = &[
     way("http-mp4", "http", ".mp4", 3_000),
     way("ll-hls", "http", ".m3u8", 2_000),
     way("hls", "http", ".m3u8", 8_000),
+    way("dash", "http", ".mpd", 12_000),
 ];
 
 /// What was seen of a player.
@@ -84,6 +86,8 @@ fn begin() -> (Server, Browser) {
         "vhost.hls.hls_fragment=1",
         "vhost.hls.hls_window=12",
         "vhost.hls.hls_part=0.2",
+        "vhost.dash.enabled=true",
+        "vhost.dash.dash_fragment=1",
         "vhost.\"ts\".hls.hls_use_fmp4=false",
         "vhost.\"ts\".hls.hls_part=0",
     ]);
