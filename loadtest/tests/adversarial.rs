@@ -847,6 +847,8 @@ fn endless_groups_with_hls_and_recordings() {
         "shards=2",
         "media_memory=67108864",
         "vhost.publish.hold=0",
+        // Nothing is sent while a playlist is waited for.
+        "vhost.publish.normal_timeout=60000",
         "vhost.play.gop_cache_max_frames=100",
         "vhost.hls.enabled=true",
         "vhost.hls.hls_fragment=1",
