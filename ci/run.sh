@@ -130,7 +130,7 @@ run_kernel() { test_folder uring; }
 # These look at how fast something is, or whether pictures stall: nothing else may run beside them.
 e2e_alone=(api_load fanout players)
 
-# Most end-to-end tests wait for media to pass in real time, so two test programs run at once.
+# Most end-to-end tests wait for media to pass in real time, so three test programs run at once.
 run_e2e() {
   local file name beside=() failed=0
   for file in loadtest/tests/*.rs; do
@@ -140,7 +140,7 @@ run_e2e() {
   cargo_test "${beside[@]/#/--test=}" "${e2e_alone[@]/#/--test=}" --no-run || return 1
   export -f cargo_test run_e2e_one
   export profile logs
-  printf '%s\n' "${beside[@]}" | xargs -P 2 -n 1 bash -c 'run_e2e_one "$1"' - || failed=1
+  printf '%s\n' "${beside[@]}" | xargs -P 3 -n 1 bash -c 'run_e2e_one "$1"' - || failed=1
   for name in "${e2e_alone[@]}"; do run_e2e_one "$name" || failed=1; done
   return $failed
 }
