@@ -13,29 +13,12 @@ use std::time::Duration;
 use common::media::{self, Media};
 use common::process::Process;
 use common::server::Server;
-use common::units::{self, Container, Source};
+use common::units::{self, AAC, Container, H264, Source};
 use loadtest::client::RtmpPublisher;
 use ringcast::proto::http::parse_response;
 use ringcast::proto::ws;
 
 const STREAM: &str = "live/packed";
-const H264: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-g",
-    "25",
-    "-keyint_min",
-    "25",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "300k",
-];
-const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
 
 /// Publishes the source; players of these containers come before it and in its middle.
 fn through(source: &Source, suffixes: &[&str]) {

@@ -16,28 +16,11 @@ use common::hook_server::{Behaviour, HookServer};
 use common::http::{self, Answer};
 use common::process::Process;
 use common::server::Server;
-use common::units::{self, Container, Frame, Source};
+use common::units::{self, AAC, Container, Frame, H264, Source};
 use loadtest::client::RtmpPublisher;
 use ringcast::proto::dash::check::{Checker, Manifest};
 
 const STREAM: &str = "live/cut";
-const H264: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-g",
-    "25",
-    "-keyint_min",
-    "25",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "300k",
-];
-const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
 
 fn get(addr: SocketAddr, path: &str) -> Answer {
     http::request(addr, "GET", path, &[])

@@ -12,29 +12,12 @@ use common::hook_server::{Behaviour, HookServer};
 use common::http;
 use common::process::Process;
 use common::server::{Server, binary};
-use common::units::{self, Container, Frame, Source};
+use common::units::{self, AAC, Container, Frame, H264, Source};
 use loadtest::client::{BlockingPlayer, Received, RtmpPublisher, flv_messages};
 use loadtest::media::Kind;
 use rustix::process::Signal;
 
 const STREAM: &str = "live/dvr";
-const H264: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-g",
-    "25",
-    "-keyint_min",
-    "25",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "300k",
-];
-const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
 
 fn source() -> Source {
     Source::make("dvr-h264-aac", H264, AAC)

@@ -19,30 +19,13 @@ use common::http::{self, Answer};
 use common::media::{self, Media};
 use common::process::Process;
 use common::server::Server;
-use common::units::{self, Container, Source};
+use common::units::{self, AAC, Container, H264, Source};
 use loadtest::client::RtmpPublisher;
 use ringcast::media::Kind;
 use ringcast::proto::hls::check::{Checker, Playlist};
 
 const STREAM: &str = "live/cut";
 const LIMIT: Duration = Duration::from_secs(5);
-const H264: &[&str] = &[
-    "-c:v",
-    "libx264",
-    "-preset",
-    "veryfast",
-    "-bf",
-    "2",
-    "-g",
-    "25",
-    "-keyint_min",
-    "25",
-    "-sc_threshold",
-    "0",
-    "-b:v",
-    "300k",
-];
-const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
 
 fn get(addr: SocketAddr, path: &str) -> Answer {
     http::request(addr, "GET", path, &[])

@@ -12,6 +12,26 @@ use loadtest::media::Kind;
 use super::media::ffmpeg;
 use super::process::Process;
 
+/// Encoding with a keyframe each second and B-frames.
+pub const H264: &[&str] = &[
+    "-c:v",
+    "libx264",
+    "-preset",
+    "veryfast",
+    "-bf",
+    "2",
+    "-g",
+    "25",
+    "-keyint_min",
+    "25",
+    "-sc_threshold",
+    "0",
+    "-b:v",
+    "300k",
+];
+/// Stereo.
+pub const AAC: &[&str] = &["-c:a", "aac", "-b:a", "96k", "-ac", "2"];
+
 const LIMIT: Duration = Duration::from_secs(90);
 /// Published times are the file's and this much, because they cannot be negative.
 pub const SHIFT_MS: i64 = 1_000;
