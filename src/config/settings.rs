@@ -593,7 +593,7 @@ settings! {
         /// Upload.
         enabled: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_UPLOAD_ENABLED"], Live;
         ---
-        /// URL of the store, such as "https://s3.example.com". Empty means Amazon's of `region`.
+        /// URL of the store, such as `https://s3.example.com`. Empty means Amazon's of `region`.
         /// As with hooks, link-local addresses and those of metadata services are never called.
         endpoint: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_ENDPOINT"], Live;
         ---
