@@ -411,8 +411,6 @@ pub(super) fn playlist_of(vhost: &Vhost, name: &StreamName) -> String {
 }
 
 fn name_of(template: &str, name: &StreamName) -> String {
-    let values =
-        Values { vhost: name.vhost(), app: name.app(), stream: name.stream(), ..Values::default() };
     let template = Template::parse(template);
-    template.map_or_else(|_| String::new(), |template| template.fill(&values))
+    template.map_or_else(|_| String::new(), |template| template.fill(&Values::of(name)))
 }

@@ -2,6 +2,7 @@
 //! feeds players follow.
 
 pub mod cipher;
+pub mod dash_path;
 pub mod flv;
 pub mod live;
 pub mod manifest;

@@ -4,6 +4,7 @@ mod dash;
 mod files;
 mod hls;
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -24,6 +25,7 @@ use crate::proto::ws;
 use crate::remux::wrap;
 
 use super::admission::{self, Entry, Stay, Verdict, Visitor};
+use super::body::Body;
 use super::listing;
 use super::mount;
 use super::{Closing, Env, Play, SessionId, Wish};
@@ -323,9 +325,23 @@ impl HttpSession {
     }
 
     fn not_found(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
-        let head = ResponseHead::new(404).header("Content-Type", "text/plain");
-        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        let head = text_head(env, request, 404);
         self.reply(out, env, request, head, Some(b"404 nothing is mounted here\n"));
+    }
+
+    /// The stream that a path names, or the answer that there is none of such a name.
+    fn named(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        name: Result<StreamName, Closing>,
+    ) -> Option<StreamName> {
+        name.map_err(|closing| {
+            env.counters.count(closing.reason);
+            self.not_found(out, env, request);
+        })
+        .ok()
     }
 
     /// A reply with a body that is at hand.
@@ -360,13 +376,37 @@ impl HttpSession {
         }
     }
 
+    /// A reply whose body is sent from where it lies. `head` says all but how much of it that is.
+    fn serve(
+        &mut self,
+        out: &mut Vec<u8>,
+        env: &mut Env<'_>,
+        request: &Request,
+        head: ResponseHead,
+        (extent, body): (Extent, impl FnOnce() -> Body),
+    ) {
+        let Extent { is_part, start, len, total } = extent;
+        let mut head = head.header("Accept-Ranges", "bytes");
+        if is_part {
+            let last = start + len.max(1) - 1;
+            head = head.header("Content-Range", &format!("bytes {start}-{last}/{total}"));
+        }
+        let keep = request.keep_alive();
+        let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
+        out.extend_from_slice(&head.content_length(len).finish());
+        self.answered = true;
+        if request.method != Method::Head && len > 0 {
+            env.wishes.push(Wish::Serve(Box::new(body())));
+            self.state = State::Serving;
+        }
+        if !keep {
+            self.over(env, Reason::PeerClosed);
+        }
+    }
+
     /// The stream a path names; `None` when no mount serves the path.
     fn stream_name(&self, env: &Env<'_>, request: &Request) -> Option<Result<Asked, Closing>> {
-        // SRS: the vhost by `?vhost=`, `?domain=`, else the host name; unknown ones are default.
-        let vhost = request.param("vhost").or_else(|| request.param("domain"));
-        let host = request.host.as_deref().map(http::url::host_name).unwrap_or_default();
-        let asked = vhost.unwrap_or(&host);
-        let found = mount::find(env.config, asked, &request.path)?;
+        let found = mount::find(env.config, &asked_vhost(request), &request.path)?;
         let name = StreamName::new(found.vhost, found.app, found.stream);
         let what = What::Live(found.container);
         let asked = name.map(|name| Asked { name, what });
@@ -384,8 +424,7 @@ impl HttpSession {
         let feed = env.streams.find(&asked.name).and_then(|stream| stream.feed(format));
         if feed.is_some_and(|feed| feed.refused()) {
             env.counters.count(Reason::CodecUnsupported);
-            let head = ResponseHead::new(415).header("Content-Type", "text/plain");
-            let head = with_cors(head, &request, env.config.http_server.crossdomain);
+            let head = text_head(env, &request, 415);
             let body = b"415 the stream's codecs have no place in this container\n";
             return self.reply(out, env, &request, head, Some(body));
         }
@@ -423,9 +462,8 @@ impl HttpSession {
             | Reason::HookRefused => (403, &b"403 you may not play this\n"[..]),
             _ => (503, &b"503 not now, try again later\n"[..]),
         };
-        let head = ResponseHead::new(status).header("Content-Type", "text/plain");
-        let head = with_cors(head, request, env.config.http_server.crossdomain);
-        let head = head.header("Cache-Control", "no-store").header("Connection", "close");
+        let head = text_head(env, request, status).header("Cache-Control", "no-store");
+        let head = head.header("Connection", "close");
         out.extend_from_slice(&head.content_length(body.len() as u64).finish());
         out.extend_from_slice(body);
         // What closes the session is counted when it is closed.
@@ -526,6 +564,30 @@ impl HttpSession {
             }
         }
     }
+}
+
+/// The vhost that a request asks for. SRS: by `?vhost=`, `?domain=`, else the host's name.
+fn asked_vhost(request: &Request) -> Cow<'_, str> {
+    match request.param("vhost").or_else(|| request.param("domain")) {
+        Some(vhost) => Cow::Borrowed(vhost),
+        None => request.host.as_deref().map(http::url::host_name).unwrap_or_default().into(),
+    }
+}
+
+/// What is sent of a body, in bytes.
+struct Extent {
+    /// A range was asked for.
+    is_part: bool,
+    start: u64,
+    len: u64,
+    /// Of the whole body.
+    total: u64,
+}
+
+/// Head of an answer in words.
+fn text_head(env: &Env<'_>, request: &Request, status: u16) -> ResponseHead {
+    let head = ResponseHead::new(status).header("Content-Type", "text/plain");
+    with_cors(head, request, env.config.http_server.crossdomain)
 }
 
 /// What an HTTP player says of itself, in RTMP's words. SRS: the URL of the app is the request's

@@ -642,8 +642,10 @@ impl<D: Driver> Shard<D> {
         // A head and the beginning of its body are one send, and so are many small ranges.
         let room = uring::Gather::PIECES_MAX - usize::from(reply.is_some());
         let part = session.body.as_ref().and_then(|body| body.front(limits::SEND_BYTES_MAX));
-        let ranges = session.body.as_ref().map(|body| body.fronts(room, limits::SEND_BYTES_MAX));
-        let ranges = ranges.unwrap_or_default();
+        let ranges = match (&part, &session.body) {
+            (Some(Part::Block(_)), Some(body)) => body.fronts(room, limits::SEND_BYTES_MAX),
+            _ => Vec::new(),
+        };
         session.sending |= part.is_some();
         let (local, peer) = (session.local, session.peer.ip());
         let (payload, mode) = match (reply, part) {

@@ -1,6 +1,7 @@
 //! Names of playlists and segments by a template such as `[app]/[stream]-[seq].ts`.
 
 use crate::date;
+use crate::media::name::StreamName;
 
 /// A parsed template.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +54,14 @@ pub struct Values<'a> {
     pub timestamp: u64,
     /// The segment's begin, ms since 1970: the date and time.
     pub wall_ms: i64,
+}
+
+impl<'a> Values<'a> {
+    /// What there is to say of a stream: enough for names that are not those of segments.
+    pub fn of(name: &'a StreamName) -> Values<'a> {
+        let (vhost, app, stream) = (name.vhost(), name.app(), name.stream());
+        Values { vhost, app, stream, ..Values::default() }
+    }
 }
 
 /// What a name says.

@@ -10,15 +10,14 @@ use std::sync::Arc;
 
 use super::files::Segment;
 use super::hls::{self, Answered, Awaited, Enters, Gets, Watch};
-use super::{HttpSession, Method, Request, forwarded};
+use super::{HttpSession, Method, Request, asked_vhost, forwarded};
 use crate::hub::{Reason, SegmentList};
 use crate::limits;
 use crate::media::name::StreamName;
 use crate::proto::dash::mpd;
-use crate::proto::hls::{Found, Template};
+use crate::proto::hls::Found;
 use crate::proto::http::url;
-use crate::remux::segmenter::{MANIFEST_SUFFIX, without_number};
-use crate::remux::tracks::TRACKS;
+use crate::remux::dash_path::{self, DashFile};
 use crate::remux::{Stream, manifest};
 use crate::session::viewers::{Lookup, Viewer};
 use crate::session::{Closing, Env, SessionId};
@@ -27,36 +26,20 @@ use crate::session::{Closing, Env, SessionId};
 #[derive(Debug)]
 pub(super) struct Asks {
     name: Result<StreamName, Closing>,
-    file: File,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum File {
-    Manifest,
-    /// A segment of a track.
-    Segment(usize, u64),
-    Init,
-    /// The time of day.
-    Clock,
+    file: DashFile,
 }
 
 /// What a path names, if it is a name of DASH.
 pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
-    let asked = hls::asked_vhost(request);
+    let asked = asked_vhost(request);
     let vhost = env.config.vhost(&asked);
     if !vhost.enabled || !vhost.dash.enabled {
         return None;
     }
     let vhost_name = env.config.vhost_name(&asked);
     let path = request.path.strip_prefix('/')?;
-    let (file, manifest) = match path.ends_with(MANIFEST_SUFFIX) {
-        true => (File::Manifest, path.to_owned()),
-        false => {
-            let (folder, file) = path.rsplit_once('/')?;
-            (file_of(file)?, format!("{folder}{MANIFEST_SUFFIX}"))
-        }
-    };
-    let template = Template::parse(&vhost.dash.dash_mpd_file).ok()?;
+    let (manifest, file) = dash_path::read(path)?;
+    let template = hls::parsed(&vhost.dash.dash_mpd_file)?;
     let mut out = None;
     template.find(&manifest, &mut |found: &Found<'_>| {
         if found.vhost.is_some_and(|vhost| vhost != vhost_name) {
@@ -65,7 +48,7 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
         let name = StreamName::new(vhost_name, found.app, found.stream);
         // Other names may mean something else.
         let stream = name.as_ref().ok().and_then(|name| env.streams.find(name));
-        if file != File::Manifest && stream.is_none_or(|stream| stream.dash().is_none()) {
+        if file != DashFile::Manifest && stream.is_none_or(|stream| stream.dash().is_none()) {
             return false;
         }
         let name = name.map_err(|error| Closing::because(Reason::StreamName, error));
@@ -73,23 +56,6 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
         true
     });
     out
-}
-
-/// What a name means beside a manifest.
-fn file_of(name: &str) -> Option<File> {
-    if name == manifest::CLOCK {
-        return Some(File::Clock);
-    }
-    let (stem, suffix) = name.rsplit_once('.')?;
-    if suffix == "mp4" {
-        let plain = without_number(name, "-").map_or(name.to_owned(), |(plain, _)| plain);
-        let known = TRACKS.iter().any(|track| plain == format!("{track}-init.mp4"));
-        return known.then_some(File::Init);
-    }
-    let (track, number) = stem.split_once('-').filter(|_| suffix == "m4s")?;
-    let track = TRACKS.iter().position(|name| *name == track)?;
-    let number = number.parse().ok().filter(|_| number.bytes().all(|b| b.is_ascii_digit()))?;
-    Some(File::Segment(track, number))
 }
 
 impl HttpSession {
@@ -101,20 +67,14 @@ impl HttpSession {
         request: Request,
         asks: Asks,
     ) {
-        let name = match asks.name {
-            Ok(name) => name,
-            Err(closing) => {
-                env.counters.count(closing.reason);
-                return self.not_found(out, env, &request);
-            }
-        };
+        let Some(name) = self.named(out, env, &request, asks.name) else { return };
         let Some(stream) = env.streams.find(&name).filter(|stream| stream.dash().is_some()) else {
             env.counters.count(Reason::NotFound);
             return self.not_found(out, env, &request);
         };
         match asks.file {
-            File::Manifest => self.manifest(out, env, request, stream),
-            File::Clock => {
+            DashFile::Manifest => self.manifest(out, env, request, stream),
+            DashFile::Clock => {
                 let head = hls::playlist_head(env, &request, "text/plain");
                 let now = mpd::time_of_day(env.wall_ms);
                 self.reply(out, env, &request, head, Some(now.as_bytes()));
@@ -200,7 +160,7 @@ impl HttpSession {
         out: &mut Vec<u8>,
         env: &mut Env<'_>,
         request: Request,
-        file: File,
+        file: DashFile,
         stream: Arc<Stream>,
     ) {
         let mut viewer = None;
@@ -212,7 +172,7 @@ impl HttpSession {
         }
         let list = stream.dash().map(|segments| segments.list());
         match (file, list) {
-            (File::Segment(track, number), Some(list)) => {
+            (DashFile::Segment(track, number), Some(list)) => {
                 let newest = list.segments.iter().rev().find_map(|s| s.tracks[track].as_ref());
                 let is_next = newest.is_some_and(|newest| newest.number + 1 == number);
                 if is_next || list.track(track, number).is_some() {
@@ -223,7 +183,7 @@ impl HttpSession {
                     return self.watch(out, env, Box::new(watch));
                 }
             }
-            (File::Init, Some(list)) => {
+            (DashFile::Init, Some(list)) => {
                 let name = request.path.strip_prefix('/').unwrap_or_default();
                 if let Some(init) = list.track_init(name) {
                     let content_type = if init.audio.is_some() { "audio/mp4" } else { "video/mp4" };
@@ -290,27 +250,4 @@ fn location(request: &Request, id: SessionId) -> String {
         }
     }
     out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names() {
-        for (name, file) in [
-            ("video-init.mp4", Some(File::Init)),
-            ("audio-init-12.mp4", Some(File::Init)),
-            ("init.mp4", None),
-            ("video-7.m4s", Some(File::Segment(0, 7))),
-            ("audio-0.m4s", Some(File::Segment(1, 0))),
-            ("audio-+1.m4s", None),
-            ("audio-99999999999999999999.m4s", None),
-            ("text-0.m4s", None),
-            ("video-7.ts", None),
-            ("time", Some(File::Clock)),
-        ] {
-            assert_eq!(file_of(name), file, "{name}");
-        }
-    }
 }

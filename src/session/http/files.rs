@@ -10,7 +10,9 @@ use std::sync::Arc;
 
 use uring::FileKind;
 
-use super::{Asked, HttpSession, Method, Request, ResponseHead, State, with_cors};
+use super::{
+    Asked, Extent, HttpSession, Request, ResponseHead, State, asked_vhost, text_head, with_cors,
+};
 use crate::config::Config;
 use crate::hub::Reason;
 use crate::proto::http::file::{self, Answer, Version};
@@ -67,9 +69,7 @@ impl Preparing {
 /// Where a path is looked for among the files of the vhost that is asked for: below the longest
 /// path that something is mounted at, or in the default folder.
 pub(super) fn place(config: &Config, request: &Request) -> Option<Place> {
-    let vhost = request.param("vhost").or_else(|| request.param("domain"));
-    let host = request.host.as_deref().map(url::host_name).unwrap_or_default();
-    let asked = vhost.unwrap_or(&host);
+    let asked = &asked_vhost(request);
     let own = config.vhost(asked);
     if !own.enabled {
         return None;
@@ -193,9 +193,7 @@ impl HttpSession {
         request: &Request,
         (status, body): (u16, &[u8]),
     ) {
-        let head = ResponseHead::new(status).header("Content-Type", "text/plain");
-        let head = with_cors(head, request, env.config.http_server.crossdomain);
-        let head = head.header("Cache-Control", "no-store");
+        let head = text_head(env, request, status).header("Cache-Control", "no-store");
         self.reply(out, env, request, head, Some(body));
     }
 
@@ -333,29 +331,16 @@ impl HttpSession {
             }
             Answer::Whole | Answer::Part(..) => {}
         }
-        let mut head = head
-            .header("Content-Type", content_type)
-            .header("X-Content-Type-Options", "nosniff")
-            .header("Accept-Ranges", "bytes");
-        if status == 206 {
-            let last = start + len.max(1) - 1;
-            head = head.header("Content-Range", &format!("bytes {start}-{last}/{total}"));
-        }
-        let keep = request.keep_alive();
-        let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
-        out.extend_from_slice(&head.content_length(len).finish());
-        self.answered = true;
-        if request.method != Method::Head && len > 0 {
+        let head =
+            head.header("Content-Type", content_type).header("X-Content-Type-Options", "nosniff");
+        let body = || {
             let (offset, bytes) = plan.file;
             let parts = [Part::Bytes(plan.head.clone()), Part::File(file.clone(), offset, bytes)];
             let (stream, viewer) = segment.map(|s| (s.stream, s.viewer)).unwrap_or_default();
-            let body = Body::of(parts, (start, len), stream, viewer);
-            env.wishes.push(Wish::Serve(Box::new(body)));
-            self.state = State::Serving;
-        }
-        if !keep {
-            self.over(env, Reason::PeerClosed);
-        }
+            Body::of(parts, (start, len), stream, viewer)
+        };
+        let extent = Extent { is_part: status == 206, start, len, total };
+        self.serve(out, env, request, head, (extent, body));
     }
 }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use super::files::{Otherwise, Segment};
 use super::{
-    Asked, HttpSession, Method, Request, ResponseHead, State, Urls, What, enter, forwarded, urls,
-    with_cors,
+    Asked, Extent, HttpSession, Method, Request, ResponseHead, State, Urls, What, asked_vhost,
+    enter, forwarded, text_head, urls, with_cors,
 };
 use crate::config::{Hls, Vhost};
 use crate::hub::segments::{Piece, bytes_of};
@@ -117,8 +117,7 @@ pub(super) struct Reload {
 
 /// What a path names, if it is a name of HLS.
 pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
-    let asked = asked_vhost(request);
-    let asked = asked.as_str();
+    let asked = &asked_vhost(request);
     let vhost = env.config.vhost(asked);
     if !vhost.enabled || !vhost.hls.enabled {
         return None;
@@ -169,17 +168,9 @@ pub(super) fn find(env: &Env<'_>, request: &Request) -> Option<Asks> {
     out
 }
 
-/// The vhost that a request asks for.
-pub(super) fn asked_vhost(request: &Request) -> String {
-    match request.param("vhost").or_else(|| request.param("domain")) {
-        Some(vhost) => vhost.to_owned(),
-        None => request.host.as_deref().map(http::url::host_name).unwrap_or_default(),
-    }
-}
-
 /// A template of the configuration. Each thread keeps those it has read: there are a few for each
 /// vhost, and every request asks for some.
-fn parsed(text: &str) -> Option<Rc<Template>> {
+pub(super) fn parsed(text: &str) -> Option<Rc<Template>> {
     thread_local! {
         static KNOWN: RefCell<Vec<(String, Rc<Template>)>> = const { RefCell::new(Vec::new()) };
     }
@@ -228,13 +219,7 @@ impl HttpSession {
         request: Request,
         asks: Asks,
     ) {
-        let name = match asks.name {
-            Ok(name) => name,
-            Err(closing) => {
-                env.counters.count(closing.reason);
-                return self.not_found(out, env, &request);
-            }
-        };
+        let Some(name) = self.named(out, env, &request, asks.name) else { return };
         let stream = env.streams.find(&name);
         let Some((stream, segments)) = stream.and_then(|s| Some((s.clone(), s.segments()?))) else {
             let variants = match asks.file {
@@ -461,8 +446,7 @@ impl HttpSession {
 
     fn bad_reload(&mut self, out: &mut Vec<u8>, env: &mut Env<'_>, request: &Request) {
         env.counters.count(Reason::BadRequest);
-        let head = ResponseHead::new(400).header("Content-Type", "text/plain");
-        let head = with_cors(head, request, env.config.http_server.crossdomain);
+        let head = text_head(env, request, 400);
         let body = b"400 this playlist is not to be waited for\n";
         self.reply(out, env, request, head, Some(body));
     }
@@ -613,9 +597,7 @@ impl HttpSession {
             return self.not_found(out, env, request);
         }
         // RFC 8216bis 6.2.5.2: after three target durations.
-        let head = ResponseHead::new(503).header("Content-Type", "text/plain");
-        let head = with_cors(head, request, env.config.http_server.crossdomain);
-        let head = head.header("Cache-Control", "no-store");
+        let head = text_head(env, request, 503).header("Cache-Control", "no-store");
         self.reply(out, env, request, head, Some(b"503 the stream does not go on\n"));
     }
 
@@ -770,8 +752,7 @@ impl HttpSession {
             }
             Some(Lookup::Unknown) | None if admission::has_play_rule(vhost) => {
                 env.counters.count(Reason::TokenRefused);
-                let head = ResponseHead::new(403).header("Content-Type", "text/plain");
-                let head = with_cors(head, request, env.config.http_server.crossdomain);
+                let head = text_head(env, request, 403);
                 let body = b"403 segments are for who has asked for the playlist\n";
                 self.reply(out, env, request, head, Some(body));
                 Err(Answered)
@@ -799,38 +780,20 @@ impl HttpSession {
         }
         let current = request.header("if-range").is_none_or(|range| range == etag);
         let range = request.header("range").filter(|_| current).and_then(|r| range(r, total));
-        let (status, start, len) = match range {
-            None => (200, 0, total),
-            Some(Ok((start, len))) => (206, start, len),
+        let (is_part, start, len) = match range {
+            None => (false, 0, total),
+            Some(Ok((start, len))) => (true, start, len),
             Some(Err(())) => {
                 let head = file_head(env, request, 416, "text/plain")
                     .header("Content-Range", &format!("bytes */{total}"));
                 return self.reply(out, env, request, head, Some(b"416 no such range\n"));
             }
         };
-        let keep = request.keep_alive();
-        let mut head = file_head(env, request, status, content_type)
-            .header("ETag", &etag)
-            .header("Accept-Ranges", "bytes");
-        if status == 206 {
-            let last = start + len.max(1) - 1;
-            head = head.header("Content-Range", &format!("bytes {start}-{last}/{total}"));
-        }
-        let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
-        out.extend_from_slice(&head.content_length(len).finish());
-        self.answered = true;
-        if request.method == Method::Head || len == 0 {
-            if !keep {
-                self.over(env, Reason::PeerClosed);
-            }
-            return;
-        }
-        let body = Body::new(pieces, (start, len), stream.clone(), viewer.clone());
-        env.wishes.push(Wish::Serve(Box::new(body)));
-        self.state = State::Serving;
-        if !keep {
-            self.over(env, Reason::PeerClosed);
-        }
+        let status = if is_part { 206 } else { 200 };
+        let head = file_head(env, request, status, content_type).header("ETag", &etag);
+        let extent = Extent { is_part, start, len, total };
+        let body = || Body::new(pieces, (start, len), stream.clone(), viewer.clone());
+        self.serve(out, env, request, head, (extent, body));
     }
 }
 
@@ -856,10 +819,8 @@ fn own_id(env: &Env<'_>, stream: &Stream, id: SessionId) -> SessionId {
 
 /// Where the playlist of a stream is.
 fn playlist_path(hls: &Hls, name: &StreamName) -> String {
-    let (vhost, app, stream) = (name.vhost(), name.app(), name.stream());
-    let values = Values { vhost, app, stream, ..Values::default() };
-    let template = Template::parse(&hls.hls_m3u8_file);
-    let path = template.map_or_else(|_| String::new(), |template| template.fill(&values));
+    let template = parsed(&hls.hls_m3u8_file);
+    let path = template.map(|template| template.fill(&Values::of(name))).unwrap_or_default();
     http::url::encode_path(&format!("/{path}"))
 }
 
