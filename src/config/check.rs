@@ -183,9 +183,10 @@ fn uploads(name: &str, vhost: &Vhost, warnings: &mut Vec<String>, errors: &mut V
     if upload.timeout.is_zero() {
         error(format!("upload.timeout of vhost {name} must be more than 0"));
     }
-    if upload.segments && vhost.hls.hls_path.as_os_str().is_empty() {
+    if upload.segments && vhost.hls.folder(name).or(vhost.dash.folder(name)).is_none() {
         error(format!(
-            "upload.segments of vhost {name} needs hls.hls_path: what is uploaded is on disk first"
+            "upload.segments of vhost {name} needs hls.hls_path or dash.dash_path: what is \
+             uploaded is on disk first"
         ));
     }
     if !upload.segments && (!upload.recordings || !vhost.dvr.enabled) {
@@ -524,6 +525,10 @@ mod tests {
         assert_eq!(upload(&[bucket]), Ok(0));
         assert_eq!(upload(&[bucket, "vhost.upload.delete_after_upload=false"]), Ok(1));
         assert_eq!(upload(&[bucket, "vhost.upload.recordings=false"]), Ok(1));
+        let segments = [bucket, "vhost.upload.segments=true"];
+        for path in ["vhost.hls.hls_path=./x", "vhost.dash.dash_path=./x"] {
+            assert_eq!(upload(&[&segments[..], &[path]].concat()), Ok(0), "{path}");
+        }
         for (wrong, says) in [
             ("endpoint=s3.example.com", "must begin with"),
             ("endpoint=https://key:secret@s3.example.com", "password"),

@@ -609,19 +609,20 @@ settings! {
             ["RINGCAST_VHOST_UPLOAD_VIRTUAL_HOSTED"], Live;
         ---
         /// What objects are called: this, and the path of the file below the fixed part of
-        /// `dvr.dvr_path` or below `hls.hls_path`. [vhost] is filled in.
+        /// `dvr.dvr_path` or below `hls.hls_path` or `dash.dash_path`. [vhost] is filled in.
         prefix: String = r#""""#, Kind::Text, ["RINGCAST_VHOST_UPLOAD_PREFIX"], Live;
         ---
         /// Upload recordings when they are whole.
         recordings: bool = "true", PREFER_TRUE, ["RINGCAST_VHOST_UPLOAD_RECORDINGS"], Live;
         ---
-        /// Upload segments and playlists of HLS that are written to `hls.hls_path`. A playlist goes
-        /// after the segments it names; keys (`hls.hls_keys`) are not uploaded. What is in the
-        /// bucket is never removed: give the bucket a rule for that.
+        /// Upload segments and playlists of HLS that are written to `hls.hls_path`, and segments
+        /// and manifests of DASH that are written to `dash.dash_path`. A playlist goes after the
+        /// segments it names; keys (`hls.hls_keys`) are not uploaded. What is in the bucket is
+        /// never removed: give the bucket a rule for that.
         segments: bool = "false", PREFER_FALSE, ["RINGCAST_VHOST_UPLOAD_SEGMENTS"], Live;
         ---
         /// Remove recordings from the disk when they are uploaded. Segments go as `hls.hls_cleanup`
-        /// says, but not before they are uploaded.
+        /// and `dash.dash_cleanup` say, but not before they are uploaded.
         delete_after_upload: bool = "false", PREFER_FALSE,
             ["RINGCAST_VHOST_UPLOAD_DELETE_AFTER_UPLOAD"], Live;
         ---

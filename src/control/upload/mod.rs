@@ -306,8 +306,9 @@ impl Uploader {
         for (name, vhost) in config.all_vhosts().filter(|(_, vhost)| vhost.upload.enabled) {
             seen.push(name);
             let same = |lane: &Lane| {
-                (&lane.vhost.upload, &lane.vhost.dvr, &lane.vhost.hls)
-                    == (&vhost.upload, &vhost.dvr, &vhost.hls)
+                let old = &lane.vhost;
+                (&old.upload, &old.dvr, &old.hls, &old.dash)
+                    == (&vhost.upload, &vhost.dvr, &vhost.hls, &vhost.dash)
             };
             if !self.lanes.get(name).is_some_and(same) {
                 let lane = self.open(name, vhost);
@@ -412,9 +413,9 @@ impl Uploader {
         }
         (lane.scanning, lane.scanned) = (true, Some(Instant::now()));
         let (wanted, done, vhost) = (lane.wanted.clone(), self.done.clone(), name.to_owned());
-        let (started_ms, cleanup) = (self.started_ms, lane.vhost.hls.hls_cleanup);
+        let started_ms = self.started_ms;
         tokio::task::spawn_blocking(move || {
-            let (files, more) = scan::scan(&wanted, started_ms, cleanup);
+            let (files, more) = scan::scan(&wanted, started_ms);
             let _ = done.blocking_send(Done::Scanned { vhost, files, more });
         });
     }

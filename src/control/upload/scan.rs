@@ -14,10 +14,11 @@ use rustix::fs::{XattrFlags, fgetxattr, fsetxattr, getxattr};
 use rustix::io::Errno;
 
 use super::spool::{File, Kind};
-use crate::config::{Hls, Upload, Vhost};
+use crate::config::{Upload, Vhost};
 use crate::control::recorder::path::Template as Recordings;
 use crate::limits;
 use crate::proto::hls::Template;
+use crate::remux::dash_path::{self, DashFile};
 
 /// The attribute.
 const MARK: &str = "user.ringcast.uploaded";
@@ -26,41 +27,74 @@ const MARK: &str = "user.ringcast.uploaded";
 #[derive(Debug)]
 pub struct Wanted {
     recordings: Option<Recordings>,
-    /// Where segments are, and the templates of playlists and segments.
-    segments: Option<(PathBuf, Vec<(Template, Kind)>)>,
+    segments: Vec<Segments>,
     /// Where it goes, as it stands in marks.
     pub to: String,
+}
+
+/// Segments in one folder.
+#[derive(Debug)]
+struct Segments {
+    root: PathBuf,
+    names: Names,
+    /// Those of before the server began go when they are uploaded.
+    cleanup: bool,
+}
+
+/// What is a name of a playlist or of a segment.
+#[derive(Debug)]
+enum Names {
+    /// What fits one of these.
+    Hls(Vec<(Template, Kind)>),
+    /// A manifest that fits this, and what belongs to it.
+    Dash(Template),
 }
 
 impl Wanted {
     /// What the configuration says.
     pub fn new(name: &str, vhost: &Vhost) -> Wanted {
-        let upload = &vhost.upload;
-        let templates = |hls: &Hls| {
+        let Vhost { upload, hls, dash, .. } = vhost;
+        let hls_names = || {
             let all = [
                 (&hls.hls_m3u8_file, Kind::Playlist),
                 (&hls.hls_ts_file, Kind::Segment),
                 (&hls.hls_fmp4_file, Kind::Segment),
                 (&hls.hls_init_file, Kind::Segment),
             ];
-            let parsed =
-                all.into_iter().filter_map(|(t, kind)| Some((Template::parse(t).ok()?, kind)));
-            parsed.collect()
+            let all = all.into_iter();
+            all.filter_map(|(t, kind)| Some((Template::parse(t).ok()?, kind))).collect()
         };
-        let path = &vhost.hls.hls_path;
-        let folder = || match path.to_str() {
-            Some(text) => PathBuf::from(text.replace("[vhost]", name)),
-            None => path.clone(),
-        };
-        let with_path = upload.segments && !path.as_os_str().is_empty();
+        let of_hls = hls.folder(name).map(|root| {
+            let (names, cleanup) = (Names::Hls(hls_names()), hls.hls_cleanup);
+            Segments { root, names, cleanup }
+        });
+        let of_dash = dash.folder(name).and_then(|root| {
+            let names = Names::Dash(Template::parse(&dash.dash_mpd_file).ok()?);
+            Some(Segments { root, names, cleanup: dash.dash_cleanup })
+        });
+        let segments = of_hls.into_iter().chain(of_dash).filter(|_| upload.segments);
         Wanted {
             recordings: upload.recordings.then(|| Recordings::new(&vhost.dvr.dvr_path)),
-            segments: with_path.then(|| (folder(), templates(&vhost.hls))),
+            segments: segments.collect(),
             to: format!("{}/{}/{}", upload.endpoint, upload.bucket, prefix(upload, name)),
         }
     }
+}
 
-    fn kind_of_segment(templates: &[(Template, Kind)], path: &str) -> Option<Kind> {
+impl Names {
+    fn kind_of(&self, path: &str) -> Option<Kind> {
+        let templates = match self {
+            Names::Hls(templates) => templates,
+            Names::Dash(template) => {
+                let (manifest, file) = dash_path::read(path)?;
+                let kind = match file {
+                    DashFile::Manifest => Kind::Playlist,
+                    DashFile::Segment(..) | DashFile::Init => Kind::Segment,
+                    DashFile::Clock => return None,
+                };
+                return template.find(&manifest, &mut |_| true).then_some(kind);
+            }
+        };
         let fits = |path: &str| {
             templates.iter().find(|(t, _)| t.find(path, &mut |_| true)).map(|(_, kind)| *kind)
         };
@@ -82,17 +116,18 @@ pub fn prefix(upload: &Upload, vhost: &str) -> String {
 
 /// All files that are to be uploaded and have no mark, the oldest first and no more than are
 /// listed. True with them: there are more. Segments of before `started_ms` are nobody's any more
-/// and go when they are uploaded, if `cleanup`.
-pub fn scan(wanted: &Wanted, started_ms: i64, cleanup: bool) -> (Vec<File>, bool) {
+/// and go when they are uploaded, if the configuration says so.
+pub fn scan(wanted: &Wanted, started_ms: i64) -> (Vec<File>, bool) {
     let mut found = BinaryHeap::new();
     let mut more = false;
-    let mut look = |root: &Path, kind_of: &dyn Fn(&str) -> Option<Kind>| {
+    let mut look = |root: &Path, cleanup: bool, kind_of: &dyn Fn(&str) -> Option<Kind>| {
         walk(root, &mut |path, about| {
             let Some(kind) = kind_of(&path).filter(|_| !has_mark(root, &path, about, &wanted.to))
             else {
                 return;
             };
-            found.push((written_ms(about), path, kind, about.len(), Arc::<Path>::from(root)));
+            let root = Arc::<Path>::from(root);
+            found.push((written_ms(about), path, kind, about.len(), root, cleanup));
             if found.len() > limits::UPLOADS_WAITING_MAX {
                 // The newest waits.
                 found.pop();
@@ -103,13 +138,14 @@ pub fn scan(wanted: &Wanted, started_ms: i64, cleanup: bool) -> (Vec<File>, bool
     if let Some(template) = &wanted.recordings
         && template.has_time()
     {
-        look(template.root(), &|path| template.matches(path).then_some(Kind::Recording));
+        look(template.root(), false, &|path| template.matches(path).then_some(Kind::Recording));
     }
-    if let Some((root, templates)) = &wanted.segments {
-        look(root, &|path| Wanted::kind_of_segment(templates, path));
+    for Segments { root, names, cleanup } in &wanted.segments {
+        look(root, *cleanup, &|path| names.kind_of(path));
     }
-    let files = found.into_sorted_vec().into_iter().map(|(written_ms, path, kind, bytes, root)| {
-        let remove = cleanup && kind != Kind::Recording && written_ms < started_ms;
+    let found = found.into_sorted_vec().into_iter();
+    let files = found.map(|(written_ms, path, kind, bytes, root, cleanup)| {
+        let remove = cleanup && written_ms < started_ms;
         let (stream, path) = ("".into(), path.into());
         File { kind, stream, root, path, bytes, written_ms, found: true, remove }
     });
@@ -175,6 +211,8 @@ mod tests {
         let mut vhost = Vhost::default();
         vhost.dvr.dvr_path = format!("{}/rec/[app]/[stream].[timestamp].flv", folder.display());
         vhost.hls.hls_path = folder.join("hls");
+        vhost.dash.dash_path = folder.join("[vhost]");
+        std::fs::create_dir_all(folder.join("a.com/live/s")).unwrap();
         vhost.upload.bucket = "b".into();
         vhost.upload.segments = true;
         vhost.upload.prefix = "/x/[vhost]/".into();
@@ -189,6 +227,10 @@ mod tests {
             "hls/live/s-7.key",
             "hls/live/s/init-1.mp4",
             "hls/live/s-8.m4s",
+            "a.com/live/s/video-init.mp4",
+            "a.com/live/s/audio-7.m4s",
+            "a.com/live/s/time",
+            "a.com/live/s.mpd",
         ];
         for (age, name) in written.iter().enumerate() {
             let file = DiskFile::create(folder.join(name)).unwrap();
@@ -198,7 +240,7 @@ mod tests {
         let wanted = Wanted::new("a.com", &vhost);
         assert_eq!(wanted.to, "/b/x/a.com/");
         let names = |wanted: &Wanted| -> Vec<String> {
-            let (files, more) = scan(wanted, 1_008_000, true);
+            let (files, more) = scan(wanted, 1_008_000);
             assert!(!more && files.iter().all(|file| file.found));
             assert!(
                 files
@@ -214,6 +256,9 @@ mod tests {
             "live/s-7.ts",
             "live/s/init-1.mp4",
             "live/s-8.m4s",
+            "live/s/video-init.mp4",
+            "live/s/audio-7.m4s",
+            "live/s.mpd",
         ];
         assert_eq!(names(&wanted), all);
         let file = DiskFile::open(folder.join(written[0])).unwrap();
