@@ -424,15 +424,17 @@ impl<D: Driver> Worker<D> {
                     self.media_bytes(peer, rest as u64);
                 }
             }
-            Err(failure) => {
-                let reason = match failure {
-                    Failure::Refused(_) => Reason::Refused,
-                    Failure::Protocol(_) => Reason::Protocol,
-                    Failure::Ended => Reason::Closed,
-                };
-                self.lost(peer, reason, failure.to_string());
-            }
+            Err(failure) => self.failed(peer, &failure),
         }
+    }
+
+    fn failed(&mut self, peer: u32, failure: &Failure) {
+        let reason = match failure {
+            Failure::Refused(_) => Reason::Refused,
+            Failure::Protocol(_) => Reason::Protocol,
+            Failure::Ended => Reason::Closed,
+        };
+        self.lost(peer, reason, failure.to_string());
     }
 
     /// Bytes, or the end of them, came to a viewer of HLS.
@@ -491,14 +493,7 @@ impl<D: Driver> Worker<D> {
         }
         match result {
             Ok(viewed) => self.go_on_viewing(peer, conn, viewed),
-            Err(failure) => {
-                let reason = match failure {
-                    Failure::Refused(_) => Reason::Refused,
-                    Failure::Protocol(_) => Reason::Protocol,
-                    Failure::Ended => Reason::Closed,
-                };
-                self.lost(peer, reason, failure.to_string());
-            }
+            Err(failure) => self.failed(peer, &failure),
         }
     }
 

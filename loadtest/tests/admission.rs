@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -12,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::admission::*;
+use common::certificate::Certificate;
 use common::hook_server::{Behaviour, HookServer};
 use common::process::Process;
 use common::server::Server;
@@ -49,27 +50,13 @@ fn urls_of_a_hook_are_asked_in_their_order() {
     server.stop();
 }
 
-/// A certificate for 127.0.0.1 that nobody has signed but itself, and its key.
-fn certificate() -> (PathBuf, PathBuf) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let name = |suffix: &str| folder.join(format!("hooks-{}.{suffix}", std::process::id()));
-    let (cert, key) = (name("crt"), name("key"));
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
-    command.args(["-subj", "/CN=hooks", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    command.arg("-keyout").arg(&key).arg("-out").arg(&cert);
-    let process = Process::start("openssl", &mut command);
-    process.finish(Duration::from_secs(30)).expect_success("openssl makes a certificate");
-    (cert, key)
-}
-
 /// Hooks over HTTPS: an unknown certificate refuses and the log says what to do; with
 /// `tls_verify` off, as in SRS, or when the certificate is known, clients are let in.
 #[test]
 fn hooks_over_https() {
-    let (cert, key) = certificate();
-    let hooks = HookServer::start_tls((&cert, &key), |_| Behaviour::ok());
+    let certificate = Certificate::make("hooks");
+    let (cert, key) = (&certificate.cert, &certificate.key);
+    let hooks = HookServer::start_tls((cert, key), |_| Behaviour::ok());
     let url = format!("vhost.http_hooks.on_publish={}", hooks.url("/publish"));
     for (settings, trusted, let_in) in [
         (&[][..], false, false),
@@ -80,7 +67,7 @@ fn hooks_over_https() {
         all.extend(settings);
         let mut command = Command::new(common::server::binary());
         if trusted {
-            command.env("SSL_CERT_FILE", &cert);
+            command.env("SSL_CERT_FILE", cert);
         }
         let mut server = Server::run(command, &all);
         let before = hooks.requests().len();
@@ -96,7 +83,7 @@ fn hooks_over_https() {
     // A name that is not the certificate's.
     let other = url.replace("127.0.0.1", "localhost");
     let mut command = Command::new(common::server::binary());
-    command.env("SSL_CERT_FILE", &cert);
+    command.env("SSL_CERT_FILE", cert);
     let all = ["shards=1", "summary_interval=1", "vhost.http_hooks.enabled=true", &other];
     let server = Server::run(command, &all);
     assert!(!is_let_in(&server, "a", Role::Publish, None));

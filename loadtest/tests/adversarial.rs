@@ -11,6 +11,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use common::process::{descriptors, resident_kb};
 use common::server::Server;
 use loadtest::client::{ClientError, FlvPlayer, Received, RtmpPlayer, RtmpPublisher};
 use loadtest::plan::{Expect, PlayGroup, PublishGroup};
@@ -139,16 +140,6 @@ fn canary_plan(server: &Server, seconds: f64) -> Plan {
         quiet: true,
         ..Plan::default()
     }
-}
-
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the server runs").count()
-}
-
-fn resident_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the server runs");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
-    line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
 }
 
 fn connect(addr: SocketAddr) -> TcpStream {

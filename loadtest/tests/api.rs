@@ -5,15 +5,17 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::certificate::Certificate;
 use common::http::{self, check_shape};
 use common::media::{self, Media};
 use common::process::Process;
 use common::server::Server;
+use common::wait::wait_for;
 use serde_json::{Value, json};
 
 /// What every answer of success has.
@@ -32,17 +34,6 @@ fn play(url: &str) -> Process {
     let mut command = media::ffmpeg();
     command.args(["-i", url, "-c", "copy", "-f", "null", "-"]);
     Process::start("ffmpeg (player)", &mut command)
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(15);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        thread::sleep(Duration::from_millis(50));
-    }
 }
 
 fn clients(api: SocketAddr) -> Vec<Value> {
@@ -638,23 +629,10 @@ fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// A certificate for tests, made once.
-fn certificate() -> (PathBuf, PathBuf) {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let name = |suffix: &str| folder.join(format!("api-{}.{suffix}", std::process::id()));
-    let (key, cert) = (name("key"), name("crt"));
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
-    command.args(["-subj", "/CN=localhost", "-keyout"]).arg(&key).arg("-out").arg(&cert);
-    Process::start("openssl", &mut command)
-        .finish(Duration::from_secs(30))
-        .expect_success("openssl makes a certificate");
-    (key, cert)
-}
-
 #[test]
 fn https() {
-    let (key, cert) = certificate();
+    let certificate = Certificate::make("api");
+    let (cert, key) = (&certificate.cert, &certificate.key);
     let port = free_port();
     let server = Server::start(&[
         "http_api.https.enabled=true",
@@ -683,9 +661,6 @@ fn https() {
     http::raw(addr, b"GET / HTTP/1.1\r\n\r\n");
     assert_eq!(http::get(server.api_addr(), "/api/v1/versions")["code"], 0);
     server.stop();
-    for file in [key, cert] {
-        std::fs::remove_file(file).expect("remove");
-    }
 }
 
 #[test]

@@ -14,9 +14,8 @@ use common::media::{self, Media};
 use common::process::Process;
 use common::server::Server;
 use common::units::{self, AAC, Container, H264, Source};
+use common::web_socket;
 use loadtest::client::RtmpPublisher;
-use ringcast::proto::http::parse_response;
-use ringcast::proto::ws;
 
 const STREAM: &str = "live/packed";
 
@@ -35,7 +34,7 @@ fn through(source: &Source, suffixes: &[&str]) {
             move || plain_body(http, &path)
         });
         early.push((*suffix, format!("{who}, HTTP/1.0"), plain));
-        let messages = thread::spawn(move || web_socket_body(sockets, &path));
+        let messages = thread::spawn(move || web_socket::body(&mut connect(sockets), &path));
         early.push((*suffix, format!("{who}, WebSocket"), messages));
     }
     // Requests have to be there before the stream is.
@@ -113,38 +112,6 @@ fn plain_body(address: std::net::SocketAddr, path: &str) -> Vec<u8> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("a whole head");
     assert!(answer.starts_with(b"HTTP/1.1 200") || answer.starts_with(b"HTTP/1.0 200"));
     answer.split_off(end + 4)
-}
-
-/// What a WebSocket player gets until it is told that this is all.
-fn web_socket_body(address: std::net::SocketAddr, path: &str) -> Vec<u8> {
-    let mut socket = connect(address);
-    socket.write_all(&ws::client_request("x", path, [7; 16])).expect("send");
-    let mut reader = ws::Reader::new(ws::From::Server, 32 << 20);
-    let (mut head, mut body, mut open) = (Vec::new(), Vec::new(), false);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = socket.read(&mut buffer).expect("an answer that ends");
-        assert!(read > 0, "{path}: the connection ended without a close frame");
-        head.extend_from_slice(&buffer[..read]);
-        if !open {
-            let Some((response, len)) = parse_response(&head).expect("a head") else { continue };
-            assert_eq!(response.status, 101, "{path}");
-            head.drain(..len);
-            open = true;
-        }
-        let bytes = std::mem::take(&mut head);
-        let mut input = &bytes[..];
-        while let Some(event) = reader.poll(&mut input).expect("frames") {
-            match event {
-                ws::Event::Message { data, .. } => body.extend_from_slice(data),
-                ws::Event::Close { code, .. } => {
-                    assert_eq!(code, Some(1001), "{path}");
-                    return body;
-                }
-                _ => {}
-            }
-        }
-    }
 }
 
 #[test]

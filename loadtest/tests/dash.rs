@@ -5,7 +5,6 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,9 +14,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::hook_server::{Behaviour, HookServer};
 use common::http::{self, Answer};
 use common::process::Process;
+use common::scratch;
 use common::server::Server;
 use common::units::{self, AAC, Container, Frame, H264, Source};
-use loadtest::client::RtmpPublisher;
 use ringcast::proto::dash::check::{Checker, Manifest};
 
 const STREAM: &str = "live/cut";
@@ -129,29 +128,12 @@ fn play(addr: SocketAddr, published: Arc<AtomicBool>) -> JoinHandle<Loaded> {
     })
 }
 
-fn publish(server: &Server, source: &Source) -> JoinHandle<()> {
-    let (headers, frames) = source.messages();
-    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
-    thread::spawn(move || {
-        for message in &headers {
-            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
-        }
-        publisher.send_paced(&frames, 1.0).expect("send");
-        thread::sleep(Duration::from_millis(200));
-    })
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let name = format!("{}-dash-{name}", std::process::id());
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
 /// The frames of one track of a Period.
 fn frames(source: &Source, loaded: &Loaded, period: &str, track: &str) -> units::Frames {
     if !loaded.has(track) {
         return units::Frames::default();
     }
-    let file = scratch(&format!("{period}-{track}-{:?}.mp4", thread::current().id()));
+    let file = scratch::path(&format!("dash-{period}-{track}-{:?}.mp4", thread::current().id()));
     std::fs::write(&file, loaded.file(period, track)).expect("a scratch file");
     let path = file.to_str().expect("UTF-8 path");
     let frames = units::finish(track, units::read(source, path, Container::AsIs, false));
@@ -174,7 +156,7 @@ fn decodes(who: &str, input: &str, more: &[&str]) {
 /// Publishes the source; what a player loads is what was published, and ffmpeg plays it, too.
 fn through(source: &Source, settings: &[&str], codecs: &[&str]) -> Loaded {
     let server = serve(settings);
-    let publishing = publish(&server, source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let published = Arc::new(AtomicBool::new(true));
     let player = play(server.http_addr(), published.clone());
@@ -268,13 +250,13 @@ fn publishing_again_is_a_period() {
     ]);
     let addr = server.http_addr();
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let published = Arc::new(AtomicBool::new(true));
     let player = play(addr, published.clone());
     publishing.join().expect("the first publisher");
     thread::sleep(Duration::from_millis(300));
-    publish(&server, &source).join().expect("the second publisher");
+    source.publish(&server.rtmp(STREAM)).join().expect("the second publisher");
     published.store(false, Ordering::Release);
     let mut loaded = player.join().expect("the player");
     let ids: Vec<&str> = loaded.manifest.periods.iter().map(|p| p.id.as_str()).collect();
@@ -308,7 +290,7 @@ fn publishing_again_is_a_period() {
 #[test]
 fn viewers_are_clients() {
     let hooks = HookServer::start(|_| Behaviour::ok());
-    let folder = scratch("disk");
+    let folder = scratch::path("dash-disk");
     let server = serve(&[
         "vhost.http_hooks.enabled=true",
         &format!("vhost.http_hooks.on_play={}", hooks.url("/on_play")),
@@ -317,7 +299,7 @@ fn viewers_are_clients() {
     let addr = server.http_addr();
     assert_eq!(get(addr, &format!("/{STREAM}.mpd")).status, 404);
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let mut loaded = Loaded::default();
     let path = load(addr, &format!("/{STREAM}.mpd?secret=1"), &mut loaded);

@@ -6,7 +6,6 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +16,8 @@ use common::admission::{avc_header, picture};
 use common::hook_server::{Behaviour, HookServer};
 use common::http::{self, Answer};
 use common::media::{self, Media};
-use common::process::Process;
+use common::process::{Process, descriptors, resident_kb};
+use common::scratch;
 use common::server::Server;
 use common::units::{self, AAC, Container, H264, Source};
 use loadtest::client::RtmpPublisher;
@@ -128,23 +128,6 @@ fn take(addr: SocketAddr, stream: &str, list: &Playlist, loaded: &mut Loaded) {
     }
 }
 
-fn publish(server: &Server, source: &Source) -> JoinHandle<()> {
-    let (headers, frames) = source.messages();
-    let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
-    thread::spawn(move || {
-        for message in &headers {
-            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
-        }
-        publisher.send_paced(&frames, 1.0).expect("send");
-        thread::sleep(Duration::from_millis(200));
-    })
-}
-
-fn scratch(name: &str) -> PathBuf {
-    let name = format!("{}-hls-{name}", std::process::id());
-    PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name)
-}
-
 fn decodes(who: &str, input: &str, more: &[&str]) {
     let mut command = Command::new("ffmpeg");
     command.args(["-hide_banner", "-nostdin", "-v", "error", "-xerror", "-i", input]);
@@ -157,7 +140,7 @@ fn decodes(who: &str, input: &str, more: &[&str]) {
 /// Publishes the source; what a player loads is what was published, and ffmpeg plays it, too.
 fn through(source: &Source, settings: &[&str], suffix: &str, codecs: &str) -> Loaded {
     let server = serve(&[&["vhost.hls.hls_window=30"], settings].concat());
-    let publishing = publish(&server, source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let published = Arc::new(AtomicBool::new(true));
     let player = play(server.http_addr(), STREAM, published.clone());
@@ -169,7 +152,7 @@ fn through(source: &Source, settings: &[&str], suffix: &str, codecs: &str) -> Lo
     let loaded = player.join().expect("the player");
     assert!(loaded.segments.len() >= 5, "{} segments", loaded.segments.len());
     assert!(loaded.master.contains(&format!("CODECS=\"{codecs}")), "{}", loaded.master);
-    let file = scratch(&format!("{codecs}.{suffix}"));
+    let file = scratch::path(&format!("hls-{codecs}.{suffix}"));
     std::fs::write(&file, loaded.file()).expect("a scratch file");
     let path = file.to_str().expect("UTF-8 path");
     let container = Container::of(suffix);
@@ -245,12 +228,12 @@ fn publishing_again_is_a_discontinuity() {
             "vhost.idle_close=1",
         ]);
         let source = Source::make("h264-aac", H264, AAC);
-        let publishing = publish(&server, &source);
+        let publishing = source.publish(&server.rtmp(STREAM));
         server.wait_for_stream(STREAM);
         let published = Arc::new(AtomicBool::new(true));
         let player = play(server.http_addr(), STREAM, published.clone());
         publishing.join().expect("the first publisher");
-        publish(&server, &source).join().expect("the second publisher");
+        source.publish(&server.rtmp(STREAM)).join().expect("the second publisher");
         published.store(false, Ordering::Release);
         let loaded = player.join().expect("the player");
         assert_eq!(loaded.discontinuities, 1, "hold {hold}");
@@ -265,7 +248,7 @@ fn publishing_again_is_a_discontinuity() {
         for first_half in [true, false] {
             let segments = loaded.segments.iter().filter(|(n, _)| (**n < second) == first_half);
             let bytes: Vec<u8> = segments.flat_map(|(_, (_, bytes))| bytes.clone()).collect();
-            let file = scratch(&format!("again-{hold}-{first_half}.ts"));
+            let file = scratch::path(&format!("hls-again-{hold}-{first_half}.ts"));
             std::fs::write(&file, bytes).expect("a scratch file");
             let path = file.to_str().expect("UTF-8 path");
             let frames = units::finish("again", units::read(&source, path, Container::Ts, false));
@@ -286,7 +269,7 @@ fn parts_and_waiting() {
     ]);
     let addr = server.http_addr();
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let (path, _) = enter(addr, STREAM);
     let start = Instant::now();
@@ -380,7 +363,7 @@ fn requests_of_all_kinds() {
     let addr = server.http_addr();
     assert_eq!(get(addr, &format!("/{STREAM}.m3u8")).status, 404);
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let (path, _) = enter(addr, STREAM);
     thread::sleep(Duration::from_secs(2));
@@ -458,7 +441,7 @@ fn viewers_are_clients() {
     ]);
     let addr = server.http_addr();
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let (path, _) = enter(addr, STREAM);
     let id = path.split("hls_ctx=").nth(1).expect("an id").split('&').next().unwrap().to_owned();
@@ -499,7 +482,7 @@ fn tokens_are_asked_for() {
     let server = serve(&["vhost.token.play=true", "vhost.token.keys=[\"0123456789abcdef\"]"]);
     let addr = server.http_addr();
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     assert_eq!(get(addr, &format!("/{STREAM}.m3u8")).status, 403);
     assert_eq!(get(addr, &format!("/{STREAM}.m3u8?hls_ctx=abcdefgh")).status, 403);
@@ -642,7 +625,7 @@ fn what_cannot_be_packed() {
 /// What is served is on disk, too, and goes when it has had its time.
 #[test]
 fn segments_on_disk() {
-    let folder = scratch("disk");
+    let folder = scratch::path("hls-disk");
     let _ = std::fs::remove_dir_all(&folder);
     let server = serve(&[
         &format!("vhost.hls.hls_path={}", folder.display()),
@@ -653,7 +636,7 @@ fn segments_on_disk() {
         "vhost.idle_close=1",
     ]);
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let (path, _) = enter(server.http_addr(), STREAM);
     publishing.join().expect("the publisher");
@@ -693,7 +676,7 @@ fn segments_on_disk() {
 /// Encrypted segments: ffmpeg fetches the keys and plays.
 #[test]
 fn segments_under_keys() {
-    let folder = scratch("keys");
+    let folder = scratch::path("hls-keys");
     let server = serve(&[
         "vhost.hls.hls_keys=true",
         "vhost.hls.hls_fragments_per_key=2",
@@ -704,7 +687,7 @@ fn segments_under_keys() {
     ]);
     let addr = server.http_addr();
     let source = Source::make("h264-aac", H264, AAC);
-    let publishing = publish(&server, &source);
+    let publishing = source.publish(&server.rtmp(STREAM));
     server.wait_for_stream(STREAM);
     let path = format!("/{STREAM}.m3u8?token=0123456789abcdef");
     let url = server.http(&path);
@@ -777,12 +760,6 @@ fn a_storm_of_viewers_that_wait() {
     const VIEWERS: usize = 2_500;
     let mut server = serve(&["vhost.hls.hls_part=0.2", "vhost.hls.hls_window=5"]);
     let (addr, api, pid) = (server.http_addr(), server.api_addr(), server.process_mut().id());
-    let resident_kb = || -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a line");
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse().ok()).expect("a number")
-    };
-    let descriptors = || std::fs::read_dir(format!("/proc/{pid}/fd")).expect("it runs").count();
     let going = Arc::new(AtomicBool::new(true));
     let mut publisher = RtmpPublisher::connect(&server.rtmp(STREAM)).expect("publish");
     publisher.send(Kind::Video, 0, &avc_header()).expect("send");
@@ -802,7 +779,7 @@ fn a_storm_of_viewers_that_wait() {
     let (path, _) = enter(addr, STREAM);
     thread::sleep(Duration::from_secs(2));
     let next = || Playlist::parse(&get(addr, &path).text()).expect("a playlist").open.number;
-    let (memory, files) = (resident_kb(), descriptors());
+    let (memory, files) = (resident_kb(pid), descriptors(pid));
     let mut viewers: Vec<(Waiting, String)> = (0..VIEWERS)
         .map(|_| {
             let mut viewer = Waiting::connect(addr);
@@ -818,8 +795,8 @@ fn a_storm_of_viewers_that_wait() {
         for (viewer, path) in &mut viewers {
             viewer.ask(&format!("{path}&_HLS_msn={number}"));
         }
-        let grown = resident_kb().saturating_sub(memory);
-        assert!(grown < VIEWERS * 24, "{grown} kB for {VIEWERS} viewers");
+        let grown = resident_kb(pid).saturating_sub(memory);
+        assert!(grown < VIEWERS as u64 * 24, "{grown} kB for {VIEWERS} viewers");
         for (viewer, _) in &mut viewers {
             let (status, text) = viewer.answer();
             assert_eq!(status, 200, "{text}");
@@ -871,8 +848,8 @@ fn a_storm_of_viewers_that_wait() {
     }
     drop(viewers);
     let until = Instant::now() + Duration::from_secs(10);
-    while descriptors() > files + 20 {
-        assert!(Instant::now() < until, "{} descriptors, {files} before", descriptors());
+    while descriptors(pid) > files + 20 {
+        assert!(Instant::now() < until, "{} descriptors, {files} before", descriptors(pid));
         thread::sleep(Duration::from_millis(100));
     }
     drop(publisher);

@@ -6,23 +6,23 @@ mod common;
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::admission::{assert_canary_noticed_nothing, canary, publish};
+use common::certificate::Certificate;
 use common::hook_server::{Behaviour, HookServer};
 use common::http;
 use common::media::{self, Media};
 use common::packets;
-use common::process::Process;
+use common::process::{Process, descriptors, resident_kb};
 use common::server::Server;
 use common::units::{self, Container, Source};
-use loadtest::client::RtmpPublisher;
-use ringcast::proto::http::parse_response;
-use ringcast::proto::ws;
+use common::wait::{LONG, wait_for};
+use common::web_socket;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use rustix::process::Signal;
 use serde_json::Value;
@@ -32,50 +32,11 @@ use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, Stream
 
 const STREAM: &str = "live/tls";
 
-/// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(20);
-
-/// A certificate for every address of tests that is not its own authority's, and its key.
-struct Pair {
-    cert: PathBuf,
-    key: PathBuf,
-}
-
-impl Pair {
-    fn make(name: &str) -> Pair {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-        let file = |suffix| folder.join(format!("https-{name}-{}.{suffix}", std::process::id()));
-        let pair = Pair { cert: file("crt"), key: file("key") };
-        let mut command = Command::new("openssl");
-        command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
-        command.args(["-subj", &format!("/CN={name}"), "-addext", "subjectAltName=DNS:tls.test"]);
-        command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-        command.arg("-keyout").arg(&pair.key).arg("-out").arg(&pair.cert);
-        let process = Process::start("openssl", &mut command);
-        process.finish(LONG).expect_success("openssl makes a certificate");
-        pair
-    }
-
-    /// Puts the files of another pair in the place of these.
-    fn become_like(&self, other: &Pair) {
-        std::fs::copy(&other.cert, &self.cert).expect("copied");
-        std::fs::copy(&other.key, &self.key).expect("copied");
-    }
-}
-
-impl Drop for Pair {
-    fn drop(&mut self) {
-        for file in [&self.cert, &self.key] {
-            let _ = std::fs::remove_file(file);
-        }
-    }
-}
-
 /// A server with HTTPS, and where it has it.
 struct Secure {
     server: Server,
     addr: SocketAddr,
-    pair: Pair,
+    pair: Certificate,
 }
 
 fn free_port() -> u16 {
@@ -94,7 +55,7 @@ fn publish_on(url: &str) -> Process {
 impl Secure {
     /// HTTPS is on all addresses with a port of its own: the server's own is not known before.
     fn start(name: &str, settings: &[&str]) -> Secure {
-        let (pair, port) = (Pair::make(name), free_port());
+        let (pair, port) = (Certificate::make(name), free_port());
         let own = [
             "http_server.https.enabled=true".to_owned(),
             format!("http_server.https.listen=0.0.0.0:{port}"),
@@ -221,58 +182,6 @@ fn clients(server: &Server) -> Vec<Value> {
     answer["clients"].as_array().expect("a list").clone()
 }
 
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LONG;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what} does not come about");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn resident_kb(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("status");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
-}
-
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors").count()
-}
-
-/// What a WebSocket player gets until it is told that this is all.
-fn web_socket_body(tls: &mut Tls, path: &str) -> Vec<u8> {
-    tls.write_all(&ws::client_request("x", path, [7; 16])).expect("send");
-    let mut reader = ws::Reader::new(ws::From::Server, 32 << 20);
-    let (mut head, mut body, mut open) = (Vec::new(), Vec::new(), false);
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let read = tls.read(&mut buffer).expect("an answer that ends");
-        assert!(read > 0, "{path}: the connection ended without a close frame");
-        head.extend_from_slice(&buffer[..read]);
-        if !open {
-            let Some((response, len)) = parse_response(&head).expect("a head") else { continue };
-            assert_eq!(response.status, 101, "{path}");
-            head.drain(..len);
-            open = true;
-        }
-        let bytes = std::mem::take(&mut head);
-        let mut input = &bytes[..];
-        while let Some(event) = reader.poll(&mut input).expect("frames") {
-            match event {
-                ws::Event::Message { data, .. } => body.extend_from_slice(data),
-                ws::Event::Close { code, .. } => {
-                    assert_eq!(code, Some(1001), "{path}");
-                    return body;
-                }
-                _ => {}
-            }
-        }
-    }
-}
-
 /// FLV, MPEG-TS and WebSockets over TLS: every packet that a player gets is the published one.
 #[test]
 fn players_get_what_was_published() {
@@ -306,18 +215,10 @@ fn players_get_what_was_published() {
     let mut socket = secure.connect();
     let messages = thread::spawn({
         let path = path.clone();
-        move || web_socket_body(&mut socket, &path)
+        move || web_socket::body(&mut socket, &path)
     });
     thread::sleep(Duration::from_millis(500));
-    let (headers, frames) = source.messages();
-    let mut publisher = RtmpPublisher::connect(&secure.server.rtmp(STREAM)).expect("publish");
-    let publishing = thread::spawn(move || {
-        for message in &headers {
-            publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
-        }
-        publisher.send_paced(&frames, 1.0).expect("send");
-        thread::sleep(Duration::from_millis(200));
-    });
+    let publishing = source.publish(&secure.server.rtmp(STREAM));
     secure.server.wait_for_stream(STREAM);
     thread::sleep(Duration::from_millis(2200));
     let late = units::read(&source, &secure.url(&path), Container::Ts, false);
@@ -470,7 +371,7 @@ fn requests_pages_and_ends() {
 /// The API on the same ports, over both: requests come through with the true address.
 #[test]
 fn one_port_for_streams_and_api() {
-    let pair = Pair::make("one-port");
+    let pair = Certificate::make("one-port");
     let (port, own) = (free_port(), format!("127.0.0.1:{}", free_port()));
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let file = pair.cert.with_extension("toml");
@@ -503,13 +404,13 @@ fn one_port_for_streams_and_api() {
 #[test]
 fn certificates_are_exchanged_while_players_play() {
     let mut secure = Secure::start("swap", &["shards=1"]);
-    let (old, new) = (Pair::make("old"), Pair::make("new"));
+    let (old, new) = (Certificate::make("old"), Certificate::make("new"));
     old.become_like(&secure.pair);
     let _publisher = publish_on(&secure.server.rtmp(STREAM));
     secure.server.wait_for_stream(STREAM);
     let mut player = secure.ask(&get(&format!("/{STREAM}.flv")));
     read_head(&mut player);
-    let connects_with = |pair: &Pair| connect(secure.addr, None, &pair.cert).is_ok();
+    let connects_with = |pair: &Certificate| connect(secure.addr, None, &pair.cert).is_ok();
     assert!(connects_with(&old) && !connects_with(&new));
 
     // A key that is another certificate's.
@@ -517,14 +418,14 @@ fn certificates_are_exchanged_while_players_play() {
     secure.server.process_mut().signal(Signal::HUP);
     let line = secure.server.process_mut().wait_for_line("certificate not reloaded", LONG);
     assert!(line.expect("a line").contains("tls_unusable"));
-    let connects_with = |pair: &Pair| connect(secure.addr, None, &pair.cert).is_ok();
+    let connects_with = |pair: &Certificate| connect(secure.addr, None, &pair.cert).is_ok();
     assert!(connects_with(&old) && !connects_with(&new));
 
     std::fs::copy(&new.key, &secure.pair.key).expect("copied");
     secure.server.process_mut().signal(Signal::HUP);
     let line = secure.server.process_mut().wait_for_line("reloaded", LONG);
     line.expect("a line");
-    let connects_with = |pair: &Pair| connect(secure.addr, None, &pair.cert).is_ok();
+    let connects_with = |pair: &Certificate| connect(secure.addr, None, &pair.cert).is_ok();
     wait_for("the new certificate", || connects_with(&new).then_some(()));
     assert!(!connects_with(&old));
     // It has played all the time.
@@ -690,7 +591,7 @@ fn stalled_players_skip_and_cost_nothing() {
 /// A configuration as SRS ships it for this.
 #[test]
 fn a_configuration_of_srs_starts() {
-    let pair = Pair::make("srs");
+    let pair = Certificate::make("srs");
     let file = pair.cert.with_extension("conf");
     let (key, cert) = (pair.key.display(), pair.cert.display());
     let [api, streaming] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
@@ -723,7 +624,8 @@ fn a_configuration_of_srs_starts() {
     std::fs::remove_file(file).expect("remove");
 }
 
-/// Row 20 of the tests against abuse, by HTTPS: some hundreds of viewers that wait.
+/// Row 20 of the tests against abuse, by HTTPS: some hundreds of viewers that wait; `storm.rs` has
+/// thousands.
 #[test]
 fn viewers_that_wait() {
     const VIEWERS: usize = 300;

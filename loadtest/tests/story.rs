@@ -6,24 +6,20 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::thread;
-use std::time::{Duration, Instant};
 
+use common::certificate::Certificate;
 use common::hook_server::{Behaviour, HookRequest, HookServer};
 use common::media::{self, Media};
 use common::packets;
 use common::process::Process;
+use common::scratch;
 use common::server::Server;
+use common::wait::{LONG, wait_for};
 use loadtest::client::RtmpPlayer;
 use serde_json::Value;
 
 /// Players leave when nothing arrives for this long (microseconds).
 const READ_TIMEOUT: [&str; 2] = ["-rw_timeout", "4000000"];
-const LONG: Duration = Duration::from_secs(20);
-
-fn path(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}-{name}", std::process::id()))
-}
 
 /// The callback server: in `paid.test` everybody needs the right token.
 fn decide(request: &HookRequest) -> Behaviour {
@@ -69,32 +65,11 @@ fn publish_slowly(file: &Path, url: &str) -> Process {
     Process::start("ffmpeg (publisher)", &mut command)
 }
 
-fn certificate() -> (PathBuf, PathBuf) {
-    let (cert, key) = (path("story.crt"), path("story.key"));
-    let mut command = Command::new("openssl");
-    command.args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]);
-    command.args(["-subj", "/CN=story", "-addext", "subjectAltName=IP:127.0.0.1"]);
-    command.arg("-keyout").arg(&key).arg("-out").arg(&cert);
-    let process = Process::start("openssl", &mut command);
-    process.finish(Duration::from_secs(30)).expect_success("openssl makes a certificate");
-    (cert, key)
-}
-
-fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + LONG;
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "{what}");
-        thread::sleep(Duration::from_millis(50));
-    }
-}
-
 #[test]
 fn an_operator_of_srs_comes_here() {
     let hooks = HookServer::start(decide);
-    let (cert, key) = certificate();
+    let certificate = Certificate::make("story");
+    let (cert, key) = (&certificate.cert, &certificate.key);
     let api_port = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.local_addr().expect("bound").port()
@@ -111,15 +86,15 @@ fn an_operator_of_srs_comes_here() {
          vhost open.test {{\n {remux}\n security {{ enabled on;\n allow publish 127.0.0.1;\n\
          allow play all;\n deny play 127.0.0.9;\n }}\n}}\n\
          vhost paid.test {{\n {remux}\n http_hooks {{ enabled on;\n {}\n }}\n}}\n",
-        path("story.pid").display(),
+        scratch::path("story.pid").display(),
         key.display(),
         cert.display(),
         callbacks.join("\n "),
     );
-    let file = path("story.conf");
+    let file = scratch::path("story.conf");
     std::fs::write(&file, text).expect("written");
     let server = Server::start_with_file(&file, &["shards=2", "vhost.publish.hold=0"]);
-    let api = Api { root: format!("https://127.0.0.1:{api_port}"), cert };
+    let api = Api { root: format!("https://127.0.0.1:{api_port}"), cert: cert.clone() };
 
     // Who may not publish: nobody in a vhost that is not listed, nobody without the token.
     let medium = Media::AvcAac.file();

@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod browser;
+pub mod certificate;
 pub mod clocked;
 pub mod faulty_disk;
 pub mod hook_server;
@@ -15,8 +16,11 @@ pub mod http;
 pub mod media;
 pub mod packets;
 pub mod process;
+pub mod scratch;
 pub mod server;
 pub mod store;
 pub mod ts;
 pub mod units;
 pub mod venv;
+pub mod wait;
+pub mod web_socket;

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use loadtest::client::Received;
+use loadtest::client::{Received, RtmpPublisher};
 use loadtest::media::Kind;
 
 use super::media::ffmpeg;
@@ -209,6 +210,19 @@ impl Source {
         let video = self.tracks.iter().find(|track| track.kind == Kind::Video);
         let packets = video.map_or(&[][..], |track| &track.packets[..]);
         (0..packets.len()).filter(|index| packets[*index].key).collect()
+    }
+
+    /// Publishes it in real time; ends some moments after the last frame.
+    pub fn publish(&self, url: &str) -> JoinHandle<()> {
+        let (headers, frames) = self.messages();
+        let mut publisher = RtmpPublisher::connect(url).expect("publish");
+        thread::spawn(move || {
+            for message in &headers {
+                publisher.send(message.kind, message.timestamp, &message.payload).expect("send");
+            }
+            publisher.send_paced(&frames, 1.0).expect("send");
+            thread::sleep(Duration::from_millis(200));
+        })
     }
 
     /// The decoder configuration of a track as the file has it; empty where there is none.
