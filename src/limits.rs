@@ -536,7 +536,7 @@ pub const ALERT_STREAMS_MAX: usize = 10_000;
 
 /// Connections of the front at a time, whatever `max_connections` allows; one more is closed. Each
 /// takes three descriptors, so a low open-file limit lowers this, too.
-pub const TLS_CONNECTIONS_MAX: u32 = 20_000;
+pub const TLS_CONNECTIONS_MAX: u32 = 100_000;
 /// Connections that are in their TLS handshake at a time; one more is closed.
 pub const TLS_HANDSHAKES_MAX: u32 = 1_024;
 /// The same from one address.

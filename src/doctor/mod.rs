@@ -243,7 +243,7 @@ fn open_files(limit: Option<u64>, connections: u32, https: bool) -> Finding {
     let Some(limit) = limit else { return Finding::ok(check, "not limited") };
     let (fits, note) = config::fit_connections(connections, limit, https);
     // What HTTPS needs beside it grows with the limit, up to this.
-    let front = if https { 2 * TLS_CONNECTIONS_MAX } else { 0 };
+    let front = if https { 2 * TLS_CONNECTIONS_MAX.min(connections) } else { 0 };
     let wanted = u64::from(connections) + u64::from(DESCRIPTORS_RESERVED + front);
     match note {
         None => Finding::ok(check, format!("limit {limit}")),
