@@ -9,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use common::browser::{Browser, Window};
 use common::clocked::{Clocked, NUMBER, Publishing};
 use common::server::Server;
+use common::units::{AAC, Size, Source};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -54,6 +55,14 @@ const AV1: &[Way] = &[
     way("ll-hls", "http", ".m3u8", 2_000),
     way("hls", "http", ".m3u8", 8_000),
     way("dash", "http", ".mpd", 12_000),
+];
+
+const ONLY_AAC: &[Way] = &[way("http-aac", "http", ".aac", 0)];
+const ONLY_MP3: &[Way] = &[way("http-mp3", "http", ".mp3", 0)];
+const OPUS: &[Way] = &[
+    way("http-mp4", "http", ".mp4", 0),
+    way("ll-hls", "http", ".m3u8", 0),
+    way("dash", "http", ".mpd", 0),
 ];
 
 /// What was seen of a player.
@@ -262,6 +271,76 @@ fn each_protocol_for_a_minute() {
         }
     }
     println!("\n{}", lines.join("\n"));
+    drop(browser);
+    server.stop();
+}
+
+/// Who stood still for longer than playing faster makes up for is where the playlist wants it soon.
+#[test]
+fn who_was_away_is_live_again() {
+    let (server, browser) = begin();
+    let way: &'static [Way] = &H264[6..7];
+    assert_eq!(way[0].protocol, "ll-hls");
+    let publishing =
+        ["", TS].map(|query| Clocked::H264.publish(&server.rtmp(&format!("live/h264{query}"))));
+    server.wait_for_stream("live/h264");
+    let mut players = open(&browser, &server, "h264", way);
+    let player = &mut players[0];
+    let deadline = Instant::now() + LIMIT;
+    while !look(&browser, player, &publishing) {
+        assert!(Instant::now() < deadline, "it does not begin");
+        thread::sleep(Duration::from_millis(100));
+    }
+    browser.run("document.querySelector('video').pause()");
+    thread::sleep(Duration::from_secs(6));
+    browser.run("document.querySelector('video').play()");
+    let deadline = Instant::now() + Duration::from_secs(12);
+    loop {
+        thread::sleep(Duration::from_millis(200));
+        player.first = None;
+        if look(&browser, player, &publishing)
+            && player.ages.last().is_some_and(|age| *age < way[0].late_max)
+        {
+            break;
+        }
+        assert!(Instant::now() < deadline, "it stays behind: {:?}", player.ages);
+    }
+    drop(publishing);
+    drop(browser);
+    server.stop();
+}
+
+/// What else browsers decode: sound without pictures, and Opus beside AV1.
+#[test]
+fn sound_and_opus_play() {
+    let (server, browser) = begin();
+    let size = Size { pixels: "320x180", seconds: 16 };
+    let av1 = ["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", "25"];
+    for (name, video, audio, ways) in [
+        ("page-aac", &[][..], AAC, ONLY_AAC),
+        ("page-mp3", &[], &["-c:a", "libmp3lame", "-b:a", "96k"], ONLY_MP3),
+        ("page-opus", &av1, &["-c:a", "libopus", "-b:a", "64k"], OPUS),
+    ] {
+        let source = Source::make_sized(name, size, video, audio);
+        let publishing = source.publish(&server.rtmp(&format!("live/{name}")));
+        server.wait_for_stream(&format!("live/{name}"));
+        for player in open(&browser, &server, name, ways) {
+            browser.go_to(&player.window);
+            let plays = "return document.querySelector('#status.playing') !== null \
+                         && document.querySelector('video').currentTime";
+            let from = browser.wait_until(player.way.protocol, plays, LIMIT);
+            let on = from.as_f64().expect("a time") + 1.5;
+            let plays_on = format!("return document.querySelector('video').currentTime > {on}");
+            browser.wait_until(&format!("{name}: more"), &plays_on, Duration::from_secs(4));
+            if ways.len() > 1 {
+                let facts = browser.run("return document.querySelector('.figures').innerText");
+                let facts = facts.as_str().unwrap_or_default().to_lowercase();
+                assert!(facts.contains("opus") && facts.contains("av01"), "{facts}");
+            }
+            assert!(browser.log().is_empty(), "{name}: {:?}", browser.log());
+        }
+        publishing.join().expect("the publisher");
+    }
     drop(browser);
     server.stop();
 }

@@ -62,8 +62,8 @@ export function App() {
             <a href="../console/">Console</a>
           </nav>
           <div class="bar-end">
-            <p class={`link ${live === null ? "down" : "up"}`} role="status">
-              {live === null ? "no list" : plural(live.length, "live stream")}
+            <p class={`link ${live ? "up" : live === null ? "down" : ""}`} role="status">
+              {live === null ? "no list" : live && plural(live.length, "live stream")}
             </p>
             <ThemeButton />
           </div>
@@ -251,12 +251,13 @@ function Figures({ facts, playing }: { facts: Facts; playing: Playing }) {
 }
 
 interface ListProps {
-  live: Live[] | null;
+  live: Live[] | null | undefined;
   isCurrent: (one: Live) => boolean;
   onPick: (one: Live) => void;
 }
 
 function List({ live, isCurrent, onPick }: ListProps) {
+  if (live === undefined) return <p class="empty">Asking what is live</p>;
   if (live === null) return <p class="empty">The server cannot be asked what is live.</p>;
   if (live.length === 0) {
     return (
@@ -297,8 +298,8 @@ function nameOf(one: Live): Name {
   return { vhost: one.vhost, app: one.app, stream: one.name };
 }
 
-function coverText(status: string, text: string, live: Live[] | null): string {
+function coverText(status: string, text: string, live: Live[] | null | undefined): string {
   if (status !== "idle") return text;
-  if (live === null || live.length === 0) return "Give an address to play";
+  if (!live?.length) return "Give an address to play";
   return "Pick a stream, or give an address";
 }

@@ -16,9 +16,9 @@ export interface Live {
 
 const EVERY_MS = 2_000;
 
-/** The streams, or `null` while the server cannot be asked. */
-export function useLive(): Live[] | null {
-  const [streams, setStreams] = useState<Live[] | null>(null);
+/** The streams, `null` while the server cannot be asked, `undefined` before its first answer. */
+export function useLive(): Live[] | null | undefined {
+  const [streams, setStreams] = useState<Live[] | null>();
   useEffect(() => {
     let timer = 0;
     let over = false;

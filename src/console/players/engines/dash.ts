@@ -1,7 +1,7 @@
 // MPEG-DASH by dash.js and Media Source Extensions.
 
 import type { MediaPlayerClass } from "dashjs";
-import { play, type Engine } from "./engine";
+import { detach, Meter, play, type Engine } from "./engine";
 import { final, noLibrary, noMse, ofStatus, passing, Refusal, undecodable } from "./trouble";
 import type { Trouble } from "./trouble";
 
@@ -29,9 +29,7 @@ export const dash: Engine = async (video, url, _, listener) => {
   const { MediaPlayer } = await load();
   const player = MediaPlayer().create();
   let over = false;
-  let received = 0;
-  let lookedAt = performance.now();
-  let kbps: number | null = null;
+  const meter = new Meter();
   const fail = (trouble: Trouble) => {
     if (over) return;
     over = true;
@@ -60,7 +58,7 @@ export const dash: Engine = async (video, url, _, listener) => {
   player.on("canPlay", () => play(video));
   player.on("fragmentLoadingCompleted", (event) => {
     const { request } = event as unknown as { request?: { bytesTotal?: number } };
-    received += request?.bytesTotal ?? 0;
+    meter.add(request?.bytesTotal ?? 0);
   });
   player.on("dynamicToStatic", () => listener.note("The stream ended"));
   player.attachView(video);
@@ -68,11 +66,6 @@ export const dash: Engine = async (video, url, _, listener) => {
   player.attachSource(url);
   return {
     figures: () => {
-      const now = performance.now();
-      if (now - lookedAt > 2_000) {
-        kbps = received * 8 / (now - lookedAt);
-        [received, lookedAt] = [0, now];
-      }
       const more: [string, string][] = [];
       const seconds = isReady(player) ? player.getCurrentLiveLatency() : NaN;
       if (isReady(player)) {
@@ -85,14 +78,12 @@ export const dash: Engine = async (video, url, _, listener) => {
         if (Number.isFinite(delay)) more.push(["Aims at", `${delay.toFixed(1)} s`]);
       }
       const latency = Number.isFinite(seconds) && seconds > 0 ? seconds * 1000 : null;
-      return { kbps, latency, more };
+      return { kbps: meter.kbps, latency, more };
     },
     stop: () => {
       over = true;
       player.destroy();
-      video.playbackRate = 1;
-      video.removeAttribute("src");
-      video.load();
+      detach(video);
     },
   };
 };

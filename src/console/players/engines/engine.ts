@@ -66,3 +66,31 @@ export function begin(video: HTMLVideoElement): () => void {
 export function play(video: HTMLVideoElement): void {
   video.play().catch(() => {});
 }
+
+/** Leaves a video element as it was found. */
+export function detach(video: HTMLVideoElement): void {
+  video.playbackRate = 1;
+  video.removeAttribute("src");
+  video.load();
+}
+
+/** The rate of what is received, over stretches of two seconds: segments come in bursts. */
+export class Meter {
+  private bytes = 0;
+  private lookedAt = performance.now();
+  private last: number | null = null;
+
+  add(bytes: number): void {
+    this.bytes += bytes;
+  }
+
+  /** kbit/s; `null` before the first stretch is over. */
+  get kbps(): number | null {
+    const now = performance.now();
+    if (now - this.lookedAt > 2_000) {
+      this.last = this.bytes * 8 / (now - this.lookedAt);
+      [this.bytes, this.lookedAt] = [0, now];
+    }
+    return this.last;
+  }
+}

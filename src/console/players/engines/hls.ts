@@ -3,7 +3,8 @@
 import type Library from "hls.js";
 import type { ErrorData } from "hls.js";
 import { late } from "../clock";
-import { play, type Engine, type Listener, type Running } from "./engine";
+import { detach, Meter, play } from "./engine";
+import type { Engine, Listener, Running } from "./engine";
 import { final, noLibrary, noMse, ofStatus, passing, Refusal, undecodable } from "./trouble";
 import type { Trouble } from "./trouble";
 
@@ -40,9 +41,7 @@ async function start(
   });
   let over = false;
   let repaired = -Infinity;
-  let received = 0;
-  let lookedAt = performance.now();
-  let kbps: number | null = null;
+  const meter = new Meter();
   let hasParts: boolean | null = null;
   const { Events, ErrorTypes } = Hls;
   const fail = (trouble: Trouble) => {
@@ -63,7 +62,7 @@ async function start(
     fail(explain(data));
   });
   player.on(Events.FRAG_LOADED, (_, { frag, part }) => {
-    received += (part ?? frag).stats.loaded;
+    meter.add((part ?? frag).stats.loaded);
   });
   player.on(Events.LEVEL_LOADED, (_, { details }) => {
     if (hasParts !== null) return;
@@ -76,15 +75,21 @@ async function start(
     listener.note("The playlist is there");
     play(video);
   });
+  // hls.js plays faster for who is a little late. Who is later than it would catch up with, as after
+  // the page was hidden, jumps.
+  const chasing = window.setInterval(() => {
+    const { latency, targetLatency, liveSyncPosition, latestLevelDetails } = player;
+    if (targetLatency === null || liveSyncPosition === null) return;
+    if (video.paused || video.seeking) return;
+    const caughtUpWith = targetLatency + (latestLevelDetails?.targetduration ?? 0);
+    if (latency - targetLatency > caughtUpWith && liveSyncPosition > video.currentTime) {
+      video.currentTime = liveSyncPosition;
+    }
+  }, 1_000);
   player.loadSource(url);
   player.attachMedia(video);
   return {
     figures: () => {
-      const now = performance.now();
-      if (now - lookedAt > 2_000) {
-        kbps = received * 8 / (now - lookedAt);
-        [received, lookedAt] = [0, now];
-      }
       const level = player.levels[player.currentLevel < 0 ? 0 : player.currentLevel];
       const date = player.playingDate;
       const more: [string, string][] = [];
@@ -95,14 +100,14 @@ async function start(
       const { length } = player.levels;
       if (length > 1) more.push(["Variant", `${player.currentLevel + 1} of ${length}`]);
       more.push(["Loads", hasParts && isLow ? "parts" : "segments"]);
-      return { kbps, latency: date === null ? null : late(url, date.getTime()), more };
+      const latency = date === null ? null : late(url, date.getTime());
+      return { kbps: meter.kbps, latency, more };
     },
     stop: () => {
       over = true;
+      clearInterval(chasing);
       player.destroy();
-      video.playbackRate = 1;
-      video.removeAttribute("src");
-      video.load();
+      detach(video);
     },
   };
 }

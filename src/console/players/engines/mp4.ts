@@ -1,7 +1,8 @@
 // Fragmented MP4 over HTTP or a WebSocket: the boxes go into Media Source Extensions as they come.
 
 import { late } from "../clock";
-import { begin, type Engine, type Figures, type Listener, type Options } from "./engine";
+import { begin, detach, Meter } from "./engine";
+import type { Engine, Figures, Listener, Options } from "./engine";
 import { Boxes, hasInit, referenceTime, tracks, type Track } from "./boxes";
 import { ENDED, final, noMse, ofStatus, passing, Refusal, undecodable } from "./trouble";
 import type { Trouble } from "./trouble";
@@ -30,10 +31,7 @@ class Mp4 {
   private over = false;
   private waiting = () => {};
   private hasBytes = false;
-  /** Came since the rate was looked at. */
-  private bytes = 0;
-  private lookedAt = performance.now();
-  private kbps: number | null = null;
+  private readonly meter = new Meter();
   private timer = 0;
   private socket: WebSocket | null = null;
 
@@ -63,7 +61,7 @@ class Mp4 {
       : late(this.url, reference.wall + (video.currentTime - reference.media) * 1000);
     const name = (track: Track): [string, string] =>
       [track.isVideo ? "Video codec" : "Audio codec", track.codec];
-    return { kbps: this.kbps, latency, more: tracks.map(name) };
+    return { kbps: this.meter.kbps, latency, more: tracks.map(name) };
   }
 
   stop(): void {
@@ -72,9 +70,7 @@ class Mp4 {
     clearInterval(this.timer);
     this.ending.abort();
     this.socket?.close();
-    this.video.playbackRate = 1;
-    this.video.removeAttribute("src");
-    this.video.load();
+    detach(this.video);
   }
 
   private fail(trouble: Trouble): void {
@@ -119,7 +115,7 @@ class Mp4 {
   private take(more: Uint8Array): void {
     if (this.over) return;
     this.hasBytes = true;
-    this.bytes += more.length;
+    this.meter.add(more.length);
     try {
       this.boxes.push(more);
       const bytes = this.boxes.take(this.buffer === null ? "moov" : "mdat");
@@ -174,14 +170,10 @@ class Mp4 {
     }
   }
 
-  /** Twice a second: the rate, what can be thrown away, and how late it is. */
+  /** Twice a second: what can be thrown away, and how late it is. */
   private look(): void {
     const { video, buffer, options } = this;
     if (video.error !== null) return this.fail(undecodable(video.error.message));
-    const now = performance.now();
-    const kbps = this.bytes * 8 / (now - this.lookedAt);
-    this.kbps = this.kbps === null ? kbps : this.kbps * 0.7 + kbps * 0.3;
-    [this.bytes, this.lookedAt] = [0, now];
     if (buffer === null || buffer.updating || buffer.buffered.length === 0) return;
     const { buffered } = buffer;
     const newest = buffered.end(buffered.length - 1);

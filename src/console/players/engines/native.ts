@@ -1,8 +1,8 @@
 // What the browser plays by itself: HLS where it has it, and sound that comes as it is.
 
 import { late } from "../clock";
-import { play, type Engine } from "./engine";
-import type { Figures, Listener, Options, Running } from "./engine";
+import { detach, play } from "./engine";
+import type { Engine, Figures, Listener, Options, Running } from "./engine";
 import { ENDED, final, ofStatus, passing, Refusal, undecodable, type Container } from "./trouble";
 
 const HLS = "application/vnd.apple.mpegurl";
@@ -66,8 +66,7 @@ async function start(
       video.removeEventListener("error", onError);
       video.removeEventListener("ended", onEnded);
       video.removeEventListener("progress", onProgress);
-      video.removeAttribute("src");
-      video.load();
+      detach(video);
     },
   };
 }
