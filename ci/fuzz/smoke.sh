@@ -4,6 +4,7 @@
 #   ci/fuzz/smoke.sh                    all targets, 6 s each, as many at a time as there are cores
 #   SECONDS_EACH=600 ci/fuzz/smoke.sh   longer
 #   ci/fuzz/smoke.sh live websocket     these two
+#   ci/fuzz/smoke.sh --build            builds them only
 #
 # Needs stable Rust and a C++ compiler: coverage instrumentation is a pass of the compiler's LLVM,
 # switched on by its stable flags, and libFuzzer comes with the crate libfuzzer-sys. New inputs go
@@ -30,6 +31,7 @@ export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
   -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
   -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares"
 CARGO_TARGET_DIR=$target_dir cargo build --release --target "$triple"
+[ "${1:-}" = --build ] && exit
 export program=$target_dir/$triple/release/fuzz seconds
 export work=$target_dir/work
 mkdir -p artifacts "$work"
