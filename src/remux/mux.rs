@@ -67,6 +67,11 @@ pub struct Muxer {
     init_len: usize,
 }
 
+/// The numbers of fragments grow by this, so that none follows another without a gap. VLC 3 goes on
+/// counting time by itself where numbers do follow each other, for a track whose first fragment it
+/// has not seen yet, too: the audio of a stream that is half an hour old was half an hour late.
+const SEQUENCE_STEP: u32 = 2;
+
 /// Where fragmented MP4 stands.
 #[derive(Debug, Default)]
 struct Fragments {
@@ -472,7 +477,7 @@ impl Fragments {
             data => data,
         };
         let composition = (unit.pts - dts).clamp(-COMPOSITION_TICKS_MAX, COMPOSITION_TICKS_MAX);
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(SEQUENCE_STEP);
         let fragment = Fragment {
             sequence: self.sequence,
             track: mp4::TRACK_VIDEO,
@@ -500,7 +505,7 @@ impl Fragments {
             self.told_at = Some(unit.dts);
             mp4::write_reference_time(out, mp4::TRACK_AUDIO, wall_ms, at.max(0) as u64);
         }
-        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence = self.sequence.wrapping_add(SEQUENCE_STEP);
         let fragment = Fragment {
             sequence: self.sequence,
             track: mp4::TRACK_AUDIO,
@@ -586,6 +591,21 @@ mod tests {
         assert_eq!(muxer.message(Kind::Audio, 40, AAC, 0), Muxed::Nothing);
         assert_eq!(muxer.message(Kind::Audio, 40, &[0xaf, 0, 0x11, 0x90], 0), header);
         assert_eq!(muxer.bytes()[4..8], *b"ftyp");
+    }
+
+    #[test]
+    fn the_numbers_of_fragments_grow_and_leave_gaps() {
+        let mut muxer = muxer(Container::Fmp4);
+        let mut numbers = Vec::new();
+        for (kind, time, payload) in
+            [(Kind::Video, 0, KEY), (Kind::Audio, 0, SOUND), (Kind::Video, 40, INTER)]
+        {
+            muxer.message(kind, time, payload, 5_000);
+            let bytes = muxer.bytes();
+            let at = bytes.windows(4).position(|name| name == b"mfhd").unwrap() + 8;
+            numbers.push(u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()));
+        }
+        assert!(numbers.windows(2).all(|pair| pair[1] > pair[0] + 1), "{numbers:?}");
     }
 
     #[test]
