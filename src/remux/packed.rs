@@ -287,7 +287,7 @@ impl Packed {
                     let all = || cuts.iter().copied();
                     for (segmenter, cut) in self.segmenters.iter_mut().zip(all()) {
                         if is_cut(segmenter) {
-                            segmenter.cut(cut, &frame, writer);
+                            segmenter.cut(cut, &frame, writer, muxer.shown());
                         }
                     }
                     let before = writer.position();

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use uring::Arena;
 
 use super::cipher::{self, KeyOptions};
-use super::mux::Muxer;
+use super::mux::{Muxer, Shown};
 use super::tracks::Tracks;
 use crate::hub::segments::{
     DashTerms, Init, Key, OpenSegment, Part, Piece, Segment, bytes_of, pieces,
@@ -18,7 +18,6 @@ use crate::hub::segments::{
 use crate::hub::{Container, FeedWriter, Position, SegmentList, SegmentMemory, Segments};
 use crate::limits;
 use crate::media::name::StreamName;
-use crate::media::unit::TICKS_PER_MS;
 use crate::proto::hls::{Cut, Cutter, Frame, Rules, Template, Values};
 use crate::proto::http::url;
 
@@ -249,14 +248,12 @@ impl Segmenter {
     }
 
     /// A frame is about to be appended to the feed by this writer: ends what ends before it.
-    pub fn cut(&mut self, cut: Cut, frame: &Frame, writer: &FeedWriter) {
+    /// `shown`: when it is, in MP4.
+    pub fn cut(&mut self, cut: Cut, frame: &Frame, writer: &FeedWriter, shown: Option<Shown>) {
         match cut {
             Cut::Nothing => {}
             Cut::Part => self.end_part(writer, frame.time_ms),
-            Cut::Segment => {
-                let next_dts = frame.video.then_some(frame.time_ms * TICKS_PER_MS);
-                self.end_segment(writer, frame.time_ms, next_dts);
-            }
+            Cut::Segment => self.end_segment(writer, frame.time_ms, shown),
         }
     }
 
@@ -373,7 +370,7 @@ impl Segmenter {
         }
     }
 
-    fn end_segment(&mut self, writer: &FeedWriter, time_ms: i64, next_dts: Option<i64>) {
+    fn end_segment(&mut self, writer: &FeedWriter, time_ms: i64, next: Option<Shown>) {
         if self.options.rules.part_ms > 0 {
             self.end_part(writer, time_ms);
         }
@@ -423,7 +420,7 @@ impl Segmenter {
         segment.key = self.key.as_ref().map(|(key, _)| key.clone());
         segment.parts = open.parts;
         if let (Some(tracks), Some(blocks)) = (&mut self.tracks, writer.recorded()) {
-            (segment.tracks, segment.period) = tracks.end(blocks, next_dts);
+            (segment.tracks, segment.period) = tracks.end(blocks, next);
         }
         let segment = Arc::new(segment);
         segment.count_in(&self.memory);
@@ -620,6 +617,8 @@ mod tests {
         arena: Arena,
         /// The publisher's clock, ms.
         now: u32,
+        /// How much later pictures are shown than decoded, ms.
+        composition: u8,
     }
 
     fn options(part_ms: i64, fmp4: bool) -> SegmentOptions {
@@ -657,7 +656,7 @@ mod tests {
             let shared = Arc::new(Segments::new(options.container()));
             stream.set_segments(Some(shared));
             let live = Rig::live(&arena, &registry, &stream, &options);
-            Rig { live, stream, registry, options, arena, now: 5_000 }
+            Rig { live, stream, registry, options, arena, now: 5_000, composition: 0 }
         }
 
         fn live(
@@ -694,7 +693,8 @@ mod tests {
         fn frame(&mut self, index: u32, gop: u32) {
             let key = index.is_multiple_of(gop);
             let nal = if key { 0x65 } else { 0x41 };
-            let mut picture = vec![if key { 0x17 } else { 0x27 }, 1, 0, 0, 0, 0, 0, 0, 9, nal];
+            let kind = if key { 0x17 } else { 0x27 };
+            let mut picture = vec![kind, 1, 0, 0, self.composition, 0, 0, 0, 9, nal];
             picture.extend_from_slice(&index.to_be_bytes());
             picture.extend_from_slice(&[0x11; 4]);
             self.live.note_wall_clock(1_800_000_000_000 + i64::from(self.now));
@@ -960,6 +960,36 @@ mod tests {
                 assert_eq!(both, segment.bytes);
             }
         }
+    }
+
+    /// ffmpeg that loops a file with B-frames: at the seam pictures are decoded later and shown in
+    /// time.
+    #[test]
+    fn no_segment_of_a_track_reaches_into_the_next() {
+        let name = Template::parse("[app]/[stream].mpd").unwrap();
+        let dash = Some(DashOptions { window_ms: 12_000, update_ms: 5_000, name });
+        let mut rig = Rig::new(SegmentOptions { dash, ..options(0, true) });
+        rig.headers();
+        let mut checker = crate::proto::dash::check::Checker::default();
+        for index in 0..1_000u32 {
+            (rig.composition, rig.now) = match index % 200 {
+                0 => (80, rig.now),
+                100 => (59, rig.now + 21),
+                _ => (rig.composition, rig.now),
+            };
+            rig.frame(index, 50);
+            let list = rig.list();
+            if index % 50 == 0 && list.has_begun() {
+                let text = super::super::manifest::text(&list, true, "s.mpd", "?w");
+                let text = String::from_utf8(text).unwrap();
+                let read = checker.load(1_800_000_000_000 + i64::from(rig.now), &text);
+                read.unwrap_or_else(|why| panic!("{why} in\n{text}"));
+            }
+        }
+        let segments = checker.segments();
+        let video = segments.iter().filter(|((_, track, _), _)| track == "video");
+        let lengths: Vec<i64> = video.map(|(_, (_, length))| *length).collect();
+        assert!(lengths.len() > 10 && lengths.contains(&180_000), "{lengths:?}");
     }
 
     #[test]

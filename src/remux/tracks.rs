@@ -39,8 +39,8 @@ pub struct Tracks {
 #[derive(Debug)]
 struct Open {
     runs: Vec<(Position, Position)>,
-    /// The first decoding time.
-    dts: i64,
+    /// When the first unit is decoded, and when it is shown.
+    first: (i64, i64),
     /// When the first and the last of it is shown.
     start: i64,
     end: i64,
@@ -109,7 +109,7 @@ impl Tracks {
     pub fn note(&mut self, shown: Shown, from: Position, to: Position) {
         let Shown { video, dts, start, end } = shown;
         let track = &mut self.open[usize::from(!video)];
-        let new = || Open { runs: Vec::new(), dts, start, end, step: 0 };
+        let new = || Open { runs: Vec::new(), first: (dts, start), start, end, step: 0 };
         let open = track.get_or_insert_with(new);
         open.start = open.start.min(start);
         open.end = open.end.max(end);
@@ -125,12 +125,11 @@ impl Tracks {
         self.open = [None, None];
     }
 
-    /// The open segment ends; the next picture, if that is what ends it, is decoded at
-    /// `next_dts`.
+    /// The open segment ends, before the fragment `next` where there is one.
     pub fn end(
         &mut self,
         blocks: &VecDeque<(u64, Block)>,
-        next_dts: Option<i64>,
+        next: Option<Shown>,
     ) -> ([Option<TrackSegment>; 2], Option<Arc<Period>>) {
         let [video, audio] = std::mem::take(&mut self.open);
         if let Some((wall_ms, inits)) = self.begins.take() {
@@ -150,11 +149,8 @@ impl Tracks {
         let (mut out, mut ends) = ([None, None], Vec::new());
         for (track, open) in [video, audio].into_iter().enumerate() {
             let Some(open) = open else { continue };
-            // How long the last picture is shows with the next one, if its times go on as those of
-            // this segment do.
-            let expected = next_dts.filter(|_| track == 0).map(|dts| dts + open.start - open.dts);
-            let fits = |end: &i64| (end - open.end).abs() <= open.step;
-            let end = expected.filter(fits).unwrap_or(open.end);
+            let next = next.filter(|next| next.video && track == 0);
+            let end = next.and_then(|next| open.ends_before(next)).unwrap_or(open.end);
             ends.push((track, end));
             let runs = open.runs.iter();
             let pieces: Vec<_> = runs.flat_map(|(from, to)| pieces(blocks, *from, *to)).collect();
@@ -175,6 +171,24 @@ impl Tracks {
                 self.end_ms = self.end_ms.max(period.wall_ms + end_ms);
             }
         }
+    }
+}
+
+impl Open {
+    /// When the next segment begins, with the picture `next`: only that tells how long the last
+    /// picture of this one is. `None` where it does not follow.
+    fn ends_before(&self, next: Shown) -> Option<i64> {
+        let (dts, start) = self.first;
+        // Pictures that come behind a keyframe and are shown before it will be there again.
+        let leads = start - self.start;
+        let begins = match leads {
+            // The keyframe's own time, and not one reckoned from when it is decoded: a publisher
+            // that loops a file changes the distance. No segment may reach into the next one.
+            0 => next.start,
+            _ => next.dts + self.start - dts,
+        };
+        let overlaps = leads == 0 && begins > self.start && begins < self.end;
+        (overlaps || (begins - self.end).abs() <= self.step).then_some(begins)
     }
 }
 
