@@ -373,6 +373,9 @@ fn requests_of_all_kinds() {
     let etag = whole.header("etag").expect("an ETag").to_owned();
     assert_eq!(whole.header("content-type"), Some("video/MP2T"));
     assert_eq!(whole.header("accept-ranges"), Some("bytes"));
+    // A cache may keep it, and give it to a page.
+    assert_eq!(whole.header("access-control-allow-origin"), Some("*"));
+    assert!(whole.header("date").is_some());
     let ask = |method: &str, lines: &[&str]| http::request(addr, method, &uris[0], lines);
     let again = ask("GET", &[&format!("If-None-Match: {etag}")]);
     assert_eq!((again.status, again.body.len()), (304, 0));

@@ -66,15 +66,18 @@ pub enum UpgradeError {
 }
 
 impl UpgradeError {
-    /// The whole answer.
-    pub fn response(self) -> Vec<u8> {
+    /// The whole answer, at `wall_ms` since 1970.
+    pub fn response(self, wall_ms: i64) -> Vec<u8> {
         match self {
             // RFC 6455 4.4: say which version would do.
             UpgradeError::Version => ResponseHead::new(426)
                 .header("Sec-WebSocket-Version", "13")
                 .header("Connection", "close")
+                .date(wall_ms)
                 .body(b"426 Upgrade Required\n"),
-            UpgradeError::NotAnUpgrade | UpgradeError::Key => super::http::response::plain(400),
+            UpgradeError::NotAnUpgrade | UpgradeError::Key => {
+                super::http::response::plain(400, wall_ms)
+            }
         }
     }
 }
@@ -610,11 +613,11 @@ mod tests {
         assert_eq!(with("dGhl", "dG l"), Err(UpgradeError::Key));
         let twice = "Sec-WebSocket-Key: x\r\nSec-WebSocket-Key";
         assert_eq!(with("Sec-WebSocket-Key", twice), Err(UpgradeError::Key));
-        let response = UpgradeError::Version.response();
+        let response = UpgradeError::Version.response(0);
         let response = parse_response(&response).unwrap().unwrap().0;
         assert_eq!(response.status, 426);
         assert_eq!(response.header("sec-websocket-version"), Some("13"));
-        let response = UpgradeError::Key.response();
+        let response = UpgradeError::Key.response(0);
         assert_eq!(parse_response(&response).unwrap().unwrap().0.status, 400);
     }
 

@@ -209,7 +209,7 @@ impl HttpSession {
                 }
                 Err(error) => {
                     env.counters.count(Reason::BadRequest);
-                    out.extend_from_slice(&http::response::error(error));
+                    out.extend_from_slice(&http::response::error(error, env.wall_ms));
                     self.over(env, Reason::BadRequest);
                 }
             }
@@ -232,7 +232,7 @@ impl HttpSession {
             "request");
         // A body is never of use here; refusing it closes the door to smuggling.
         if request.has_body() {
-            out.extend_from_slice(&http::response::plain(413));
+            out.extend_from_slice(&http::response::plain(413, env.wall_ms));
             return self.over(env, Reason::BadRequest);
         }
         let cors = env.config.http_server.crossdomain;
@@ -356,6 +356,7 @@ impl HttpSession {
         self.answered = true;
         let keep = request.keep_alive();
         let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
+        let head = head.date(env.wall_ms);
         // Replies that never have a body (304) do not state a length either: RFC 9110 8.6.
         let Some(body) = body else {
             out.extend_from_slice(&head.finish());
@@ -393,7 +394,7 @@ impl HttpSession {
         }
         let keep = request.keep_alive();
         let head = head.header("Connection", if keep { "keep-alive" } else { "close" });
-        out.extend_from_slice(&head.content_length(len).finish());
+        out.extend_from_slice(&head.date(env.wall_ms).content_length(len).finish());
         self.answered = true;
         if request.method != Method::Head && len > 0 {
             env.wishes.push(Wish::Serve(Box::new(body())));
@@ -463,7 +464,7 @@ impl HttpSession {
             _ => (503, &b"503 not now, try again later\n"[..]),
         };
         let head = text_head(env, request, status).header("Cache-Control", "no-store");
-        let head = head.header("Connection", "close");
+        let head = head.header("Connection", "close").date(env.wall_ms);
         out.extend_from_slice(&head.content_length(body.len() as u64).finish());
         out.extend_from_slice(body);
         // What closes the session is counted when it is closed.
@@ -483,7 +484,7 @@ impl HttpSession {
             Ok(upgrade) => upgrade,
             Err(error) => {
                 env.counters.count(Reason::BadRequest);
-                out.extend_from_slice(&error.response());
+                out.extend_from_slice(&error.response(env.wall_ms));
                 return self.over(env, Reason::BadRequest);
             }
         };
@@ -496,7 +497,7 @@ impl HttpSession {
                         peer = %env.peer, "refused: {error}");
                 }
                 env.counters.count(Reason::StreamsLimit);
-                out.extend_from_slice(&http::response::plain(503));
+                out.extend_from_slice(&http::response::plain(503, env.wall_ms));
                 return self.over(env, Reason::StreamsLimit);
             }
         };
@@ -662,7 +663,8 @@ fn format(request: &Request, container: Container) -> (Framing, Format) {
 fn ok(env: &Env<'_>, request: &Request, container: Container) -> ResponseHead {
     let head = ResponseHead::with_version(request.minor_version, 200)
         .header("Content-Type", container.content_type())
-        .header("Cache-Control", "no-store");
+        .header("Cache-Control", "no-store")
+        .date(env.wall_ms);
     with_cors(head, request, env.config.http_server.crossdomain)
 }
 

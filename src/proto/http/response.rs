@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use super::request::head_error;
-use super::{BodyFraming, HttpError, Request, head_range};
+use super::{BodyFraming, HttpError, Request, date, head_range};
 use crate::limits::HTTP_HEADERS_MAX;
 
 /// A response head under construction. Whatever it is given, it stays one head: control characters
@@ -48,19 +48,26 @@ impl ResponseHead {
         self.header("Content-Length", &length.to_string())
     }
 
-    /// Adds the CORS headers that the vhost setting `crossdomain` asks for, when the request comes
-    /// from a page (it has an `Origin`). SRS: any origin, any method, any header, no credentials;
-    /// the private network header has the name that SRS gives it, beside the one that browsers
-    /// read.
+    /// Adds `Date`: RFC 9110 6.6.1 asks for it wherever there is a clock, and caches reckon the age
+    /// of what they keep from it. `wall_ms` is since 1970.
+    pub fn date(self, wall_ms: i64) -> ResponseHead {
+        self.header("Date", &date::write(wall_ms.div_euclid(1_000)))
+    }
+
+    /// Adds the CORS headers that the vhost setting `crossdomain` asks for. SRS: any origin, any
+    /// method, any header, no credentials; the private network header has the name that SRS gives
+    /// it, beside the one that browsers read. Other than SRS, who does not come from a page (has no
+    /// `Origin`) is told that pages may read it, too: a cache in front may give them this answer.
     pub fn cors(self, request: &Request) -> ResponseHead {
-        if request.header("origin").is_none() {
-            return self;
-        }
-        let mut head = self
+        let head = self
             .header("Access-Control-Allow-Origin", "*")
+            .header("Access-Control-Expose-Headers", "*");
+        if request.header("origin").is_none() {
+            return head;
+        }
+        let mut head = head
             .header("Access-Control-Allow-Methods", "*")
             .header("Access-Control-Allow-Headers", "*")
-            .header("Access-Control-Expose-Headers", "*")
             .header("Access-Control-Allow-Credentials", "false")
             .header("Access-Control-Request-Private-Network", "true");
         if request.header("access-control-request-private-network").is_some() {
@@ -90,19 +97,20 @@ impl ResponseHead {
 const HEAD_BYTES_USUAL: usize = 384;
 
 /// A whole answer of one plain text line that closes the connection: for errors before and after
-/// routing.
-pub fn plain(status: u16) -> Vec<u8> {
+/// routing, at `wall_ms` since 1970.
+pub fn plain(status: u16, wall_ms: i64) -> Vec<u8> {
     let body = format!("{} {}\n", status, reason(status));
     ResponseHead::new(status)
         .header("Content-Type", "text/plain; charset=utf-8")
         .header("X-Content-Type-Options", "nosniff")
         .header("Connection", "close")
+        .date(wall_ms)
         .body(body.as_bytes())
 }
 
-/// The answer to a request that could not be read.
-pub fn error(error: HttpError) -> Vec<u8> {
-    plain(error.status())
+/// The answer to a request that could not be read, at `wall_ms` since 1970.
+pub fn error(error: HttpError, wall_ms: i64) -> Vec<u8> {
+    plain(error.status(), wall_ms)
 }
 
 /// The reason phrase of a status code.
@@ -241,17 +249,18 @@ mod tests {
             (HttpError::NotImplemented("x"), 501),
             (HttpError::Version, 505),
         ] {
-            let bytes = super::error(error);
+            let bytes = super::error(error, 784_111_777_999);
             let (response, consumed) = parse_response(&bytes).unwrap().unwrap();
             assert_eq!(response.status, status);
             assert_eq!(response.content_length, Some((bytes.len() - consumed) as u64));
             assert_eq!(response.header("connection"), Some("close"));
+            assert_eq!(response.header("date"), Some("Sun, 06 Nov 1994 08:49:37 GMT"));
             assert_ne!(reason(status), "Unknown");
         }
     }
 
     #[test]
-    fn cors_answers_pages_only() {
+    fn cors_is_for_pages_and_for_caches_before_them() {
         let request = |lines: &str| {
             let text = format!("OPTIONS /a HTTP/1.1\r\nHost: a\r\n{lines}\r\n");
             parse_request(text.as_bytes()).unwrap().unwrap().0
@@ -265,7 +274,7 @@ mod tests {
                 response.headers.len(),
             )
         };
-        assert_eq!(names(&request("")), (None, None, 1));
+        assert_eq!(names(&request("")), (Some("*".to_owned()), None, 3));
         let page = request("Origin: http://x\r\n");
         assert_eq!(names(&page), (Some("*".to_owned()), None, 8));
         let local = request("Origin: http://x\r\nAccess-Control-Request-Private-Network: true\r\n");

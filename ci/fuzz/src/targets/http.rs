@@ -40,7 +40,7 @@ pub fn request(data: &[u8]) {
     let whole = http::parse_request(data);
     let Ok(Some((request, used))) = &whole else {
         if let Err(error) = whole {
-            assert!(!http::response::error(error).is_empty());
+            assert!(!http::response::error(error, 0).is_empty());
         } else {
             assert!(data.len() <= HTTP_HEAD_BYTES_MAX, "a head without end goes over the limit");
         }
@@ -57,7 +57,7 @@ pub fn request(data: &[u8]) {
     if request.wants_websocket()
         && let Err(error) = ws::accept(request)
     {
-        assert!(!error.response().is_empty());
+        assert!(!error.response(0).is_empty());
     }
     let head = http::ResponseHead::new(200).cors(request).finish();
     let ends = head.windows(4).filter(|four| four == b"\r\n\r\n").count();
