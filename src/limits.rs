@@ -459,8 +459,33 @@ pub const TS_TRACKS_MAX: usize = 16;
 pub const TS_TABLE_CHANGES_MAX: u32 = 1_000;
 /// Bytes of one PES packet. A longer one is left out, and that is told as damage.
 pub const TS_UNIT_BYTES_MAX: usize = 24 << 20;
+
+// MPEG program streams that are read.
+
+/// Streams of a program that are looked at; packets of more are left out, and that is told as
+/// damage.
+pub const PS_TRACKS_MAX: usize = 16;
+/// Bytes of a program stream map; a longer one is left out, and that is told as damage.
+pub const PS_MAP_BYTES_MAX: usize = 1_024;
+/// Changes of the map without a unit between them; more are not followed, and told as damage.
+pub const PS_MAP_CHANGES_MAX: u32 = 1_000;
+/// Bytes of one picture, or of a packet that does not say how long it is. What is longer is left
+/// out, and that is told as damage.
+pub const PS_UNIT_BYTES_MAX: usize = 8 << 20;
+/// Packets that one picture comes in; the same.
+pub const PS_PACKETS_PER_UNIT_MAX: usize = 16_384;
+/// Bytes in which a pack is looked for after sync was lost; from there on a packet will do.
+pub const PS_RESYNC_BYTES_MAX: u64 = 256 << 10;
+/// Bytes of a stream that no map tells of, from which its codec is guessed. With more they are left
+/// out, that is told as damage, and what comes next is looked at.
+pub const PS_GUESS_BYTES_MAX: usize = 64 << 10;
+/// Packets that those came in; the same.
+pub const PS_GUESS_PACKETS_MAX: usize = 64;
+
+// Both.
+
 /// Bytes of one audio frame that goes on in the next PES packet; more is none.
-pub const TS_AUDIO_FRAME_MAX: usize = 16 << 10;
+pub const PES_AUDIO_FRAME_MAX: usize = 16 << 10;
 
 // HTTP Live Streaming.
 

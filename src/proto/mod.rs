@@ -15,6 +15,8 @@ pub mod flv_file;
 pub mod hls;
 pub mod http;
 pub mod mp4;
+pub mod mpeg;
+pub mod ps;
 pub mod rtmp;
 pub mod ts;
 pub mod ws;

@@ -17,7 +17,8 @@ use crate::media::unit::TICKS_PER_MS;
 use crate::proto::flv::{FILE_HEADER_BYTES, TAG_HEAD_BYTES};
 use crate::proto::flv_file::{self, FlvFile, TAG_FRAME_BYTES};
 use crate::proto::mp4::file::{self as mp4, Item, Mp4File};
-use crate::proto::ts::demux::{Carries, Damage, Demux, Event};
+use crate::proto::mpeg::{Carries, Damage, Event};
+use crate::proto::ts::demux::Demux;
 
 /// Why a file cannot be made whole.
 #[derive(Debug, thiserror::Error)]

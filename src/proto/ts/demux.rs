@@ -4,105 +4,12 @@
 //! first program, units with their times, and what was damaged. Nothing in the input makes it fail
 //! for good or hold more than its limits: what is broken costs what is broken.
 
-use super::frames;
 use super::psi::{self, PID_PAT, Section};
-use super::{PACKET_BYTES, SYNC, TIME_MASK};
+use super::{PACKET_BYTES, SYNC};
 use crate::limits;
-use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::unit::TICKS_HZ;
-
-/// What a track carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carries {
-    /// Pictures, as an Annex B byte stream.
-    Video(VideoCodec),
-    /// Audio frames: AAC with its ADTS header, Opus without its control header.
-    Audio(AudioCodec),
-    /// Something else, by its stream type (ISO 13818-1 table 2-34).
-    Other(u8),
-}
-
-/// A track of the program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Track {
-    /// The packets that carry it.
-    pub pid: u16,
-    /// What it carries.
-    pub carries: Carries,
-    /// Channels of Opus, which nothing but the table says; 0 when it does not.
-    pub channels: u8,
-}
-
-/// A picture or an audio frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unit<'a> {
-    /// Place of its track among those of the last [`Event::Tracks`].
-    pub track: usize,
-    /// Presentation time, ticks; no rollover. Without one: that of the unit before is all there is.
-    pub pts: Option<i64>,
-    /// Decoding time, ticks.
-    pub dts: Option<i64>,
-    /// Decoding can start here.
-    pub keyframe: bool,
-    /// Its bytes.
-    pub data: &'a [u8],
-    /// Place in the input behind the last packet that carries a part of it.
-    pub end: u64,
-}
-
-/// What is found.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// The program has these tracks from here on. Units of before are told before.
-    Tracks(&'a [Track]),
-    /// A unit.
-    Unit(Unit<'a>),
-    /// Something was wrong, and left out.
-    Damage(Damage),
-}
-
-/// What was wrong with the input.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
-pub enum Damage {
-    /// Malformed: no packet begins where one should; these bytes were passed over.
-    #[error("lost sync")]
-    Sync,
-    /// Malformed: a packet says that it is broken, or its fields do not fit into it.
-    #[error("a broken packet")]
-    Packet,
-    /// The sender or the line lost packets: the unit that misses them is left out.
-    #[error("lost packets")]
-    Gap,
-    /// Malformed: a table is broken, or tells of packets that carry something else.
-    #[error("a broken table")]
-    Table,
-    /// Malformed: a unit's head is broken, or the unit is shorter than it says.
-    #[error("a broken unit")]
-    Unit,
-    /// The clock jumped, and nothing announced it.
-    #[error("the clock jumped")]
-    Clock,
-    /// Unsupported: encrypted packets.
-    #[error("encrypted packets")]
-    Encrypted,
-    /// Over a limit: tracks, tables, or bytes of a unit; what is too much is left out.
-    #[error("more than is taken")]
-    Limit,
-}
-
-impl Damage {
-    /// All of them, in their order.
-    pub const ALL: [Damage; 8] = [
-        Damage::Sync,
-        Damage::Packet,
-        Damage::Gap,
-        Damage::Table,
-        Damage::Unit,
-        Damage::Clock,
-        Damage::Encrypted,
-        Damage::Limit,
-    ];
-}
+use crate::proto::mpeg::pes::{self, Times};
+use crate::proto::mpeg::{Carries, Damage, Event, Track, Unit, frames};
 
 /// Reads a transport stream.
 #[derive(Debug, Default)]
@@ -117,11 +24,11 @@ pub struct Demux {
     pmt: Section,
     pmt_pid: Option<u16>,
     clock_pid: u16,
-    clock: Option<i64>,
+    clock: Times,
     tracks: Vec<Track>,
     states: Vec<State>,
-    /// The last time of any track, by which others are placed.
-    time: Option<i64>,
+    /// Times of any track, by which others are placed.
+    times: Times,
     /// Changes of the tables since the last unit.
     changes: u32,
 }
@@ -266,7 +173,7 @@ impl Demux {
                 Some(Err(_)) => tell(Event::Damage(Damage::Table)),
                 None => {}
             }
-        } else if let Some(track) = self.tracks.iter().position(|track| track.pid == packet.pid) {
+        } else if let Some(track) = self.tracks.iter().position(|track| track.id == packet.pid) {
             self.payload(track, packet, payload, announced, tell);
         }
         // What no table names is nobody's, and leaves nothing behind, however many there are.
@@ -278,12 +185,9 @@ impl Demux {
             return;
         }
         let base = u64::from(u32::from_be_bytes([b0, b1, b2, b3])) << 1 | u64::from(b4 >> 7);
-        let now = unwrapped(base, self.clock);
-        let step = self.clock.map_or(0, |before| now - before);
-        if !(0..=CLOCK_STEP_MAX).contains(&step) && !announced {
+        if self.clock.jump(base, CLOCK_STEP_MAX) && !announced {
             tell(Event::Damage(Damage::Clock));
         }
-        self.clock = Some(now);
     }
 
     /// Looks at the program association table.
@@ -309,8 +213,8 @@ impl Demux {
             tell(Event::Damage(Damage::Limit));
         }
         let reserved = |pid| pid == PID_PAT || pid == PID_NULL || Some(pid) == self.pmt_pid;
-        let twice = |index: usize| found[..index].iter().any(|t| t.pid == found[index].pid);
-        if (0..found.len()).any(|index| reserved(found[index].pid) || twice(index)) {
+        let twice = |index: usize| found[..index].iter().any(|t| t.id == found[index].id);
+        if (0..found.len()).any(|index| reserved(found[index].id) || twice(index)) {
             return tell(Event::Damage(Damage::Table));
         }
         self.clock_pid = clock_pid;
@@ -322,7 +226,7 @@ impl Demux {
         }
         self.states = found.iter().map(|_| State::default()).collect();
         self.tracks = found;
-        self.clock = None;
+        self.clock = Times::default();
         tell(Event::Tracks(&self.tracks));
     }
 
@@ -401,16 +305,16 @@ impl Demux {
 
     fn unit(&mut self, track: usize, mut pes: Pes, tell: &mut dyn FnMut(Event<'_>)) {
         let short = pes.len.is_some_and(|len| pes.data.len() < len);
-        let head = if short { None } else { read_head(&pes.data) };
-        let Some((pts, dts, head_len)) = head else {
+        let head = if short { None } else { pes::read_head(&pes.data) };
+        let Some(head) = head else {
             self.states[track].rest.clear();
             return tell(Event::Damage(Damage::Unit));
         };
         pes.data.truncate(pes.len.unwrap_or(usize::MAX));
-        let pts = pts.map(|pts| self.place(pts));
-        let dts = dts.map(|dts| self.place(dts)).or(pts);
+        let pts = head.pts.map(|pts| self.times.place(pts));
+        let dts = head.dts.map(|dts| self.times.place(dts)).or(pts);
         let end = pes.end;
-        let Some(data) = pes.data.get(head_len..).filter(|data| !data.is_empty()) else { return };
+        let Some(data) = pes.data.get(head.len..).filter(|data| !data.is_empty()) else { return };
         self.changes = 0;
         match self.tracks[track].carries {
             Carries::Audio(codec) => {
@@ -433,13 +337,6 @@ impl Demux {
                 tell(Event::Unit(Unit { track, pts, dts, keyframe, data, end }));
             }
         }
-    }
-
-    /// The time nearest to the last one that ends in these 33 bits.
-    fn place(&mut self, bits: u64) -> i64 {
-        let now = unwrapped(bits, self.time);
-        self.time = Some(now);
-        now
     }
 }
 
@@ -497,45 +394,6 @@ fn is_stuffed(field: &[u8], payload: &[u8]) -> bool {
         }
     }
     field.len() > content || *flags == 0
-}
-
-type Head = (Option<u64>, Option<u64>, usize);
-
-/// Times and length of a PES header (2.4.3.6). `None`: it is broken.
-fn read_head(data: &[u8]) -> Option<Head> {
-    let [0, 0, 1, stream, _, _, ref rest @ ..] = *data else { return None };
-    // Padding and maps have no header of this form, and nothing that is played.
-    if matches!(stream, 0xbc | 0xbe | 0xbf | 0xf0..=0xf2 | 0xf8 | 0xff) {
-        return None;
-    }
-    let [mark, flags, len, ref fields @ ..] = *rest else { return None };
-    let fields = fields.get(..usize::from(len)).filter(|_| mark & 0xc0 == 0x80)?;
-    let (pts, dts) = match flags >> 6 {
-        0 => (None, None),
-        2 => (Some(time(fields)?), None),
-        3 => (Some(time(fields)?), Some(time(fields.get(5..)?)?)),
-        _ => return None,
-    };
-    Some((pts, dts, 9 + usize::from(len)))
-}
-
-/// 33 bits with marker bits between them.
-fn time(bytes: &[u8]) -> Option<u64> {
-    let [b0, b1, b2, b3, b4, ..] = *bytes else { return None };
-    if b0 & b2 & b4 & 1 == 0 {
-        return None;
-    }
-    let parts = [u64::from(b0 >> 1 & 7) << 30, u64::from(b1) << 22, u64::from(b2 >> 1) << 15];
-    Some(parts.iter().sum::<u64>() | u64::from(b3) << 7 | u64::from(b4 >> 1))
-}
-
-/// The value nearest to `near` of those that end in these 33 bits.
-fn unwrapped(bits: u64, near: Option<i64>) -> i64 {
-    let Some(near) = near else { return bits as i64 };
-    let step = bits.wrapping_sub(near as u64) & TIME_MASK;
-    let step =
-        if step > TIME_MASK / 2 { step as i64 - (TIME_MASK as i64 + 1) } else { step as i64 };
-    near.saturating_add(step)
 }
 
 #[cfg(test)]

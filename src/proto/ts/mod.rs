@@ -9,7 +9,6 @@
 //! other way.
 
 pub mod demux;
-mod frames;
 mod mux;
 mod psi;
 
@@ -17,6 +16,7 @@ pub use mux::{Mux, PCR_LEAD};
 pub use psi::{PID_AUDIO, PID_PMT, PID_VIDEO};
 
 use crate::media::codec::{AudioCodec, VideoCodec};
+use crate::proto::mpeg::pes::TIME_MASK;
 
 /// Bytes of a packet.
 pub const PACKET_BYTES: usize = 188;
@@ -97,9 +97,6 @@ fn adaptation(out: &mut Vec<u8>, len: usize, says: First) {
     }
     out.resize(end, 0xff);
 }
-
-/// Times have 33 bits and roll over once in 26 hours.
-const TIME_MASK: u64 = (1 << 33) - 1;
 
 #[cfg(test)]
 mod tests {

@@ -1,11 +1,12 @@
 //! Access units as transport stream packets.
 
 use super::psi::{PID_AUDIO, PID_PAT, PID_PMT, PID_VIDEO, pat, pmt};
-use super::{First, TIME_MASK, Unfit, clock_packet, packets};
+use super::{First, Unfit, clock_packet, packets};
 use crate::media::bits::CodecError;
 use crate::media::codec::VideoCodec;
 use crate::media::nal;
 use crate::media::unit::{AudioConfig, AudioDetail, TICKS_PER_MS, Unit, VideoConfig};
+use crate::proto::mpeg::pes::TIME_MASK;
 
 /// How far decoding times are ahead of the stream's clock, ticks. The clock says when bytes arrive;
 /// a decoder needs a unit whole, and units of the other track come in between.

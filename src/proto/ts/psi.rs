@@ -1,10 +1,10 @@
 //! The two tables a transport stream of one program needs: which program there is (PAT), and which
 //! tracks it has (PMT). ISO 13818-1 2.4.4.
 
-use super::demux::{Carries, Track};
 use super::{PAYLOAD_BYTES, Unfit};
 use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::unit::{AudioConfig, AudioDetail, VideoConfig};
+use crate::proto::mpeg::{Track, carries};
 
 /// The packets of the program association table.
 pub(super) const PID_PAT: u16 = 0;
@@ -186,40 +186,10 @@ pub(super) fn read_pmt(body: &[u8]) -> Option<(u16, Vec<Track>)> {
         let len = usize::from(u16::from_be_bytes([l1 & 0x0f, l0]));
         let (descriptors, next) = more.split_at_checked(len)?;
         let (carries, channels) = carries(kind, descriptors);
-        tracks.push(Track { pid: u16::from_be_bytes([p1 & 0x1f, p0]), carries, channels });
+        tracks.push(Track { id: u16::from_be_bytes([p1 & 0x1f, p0]), carries, channels });
         rest = next;
     }
     rest.is_empty().then_some((clock, tracks))
-}
-
-/// What a stream type and its descriptors stand for, and channels of Opus.
-fn carries(kind: u8, descriptors: &[u8]) -> (Carries, u8) {
-    use Carries::{Audio, Other, Video};
-    let (mut name, mut channels) = (None, 0);
-    let mut rest = descriptors;
-    while let [tag, len, ref more @ ..] = *rest {
-        let Some((content, next)) = more.split_at_checked(usize::from(len)) else { break };
-        match (tag, content) {
-            (5, [a, b, c, d, ..]) => name = Some([*a, *b, *c, *d]),
-            (0x7f, [0x80, code, ..]) => channels = *code,
-            // Descriptors of DVB for AC-3 and E-AC-3.
-            (0x6a, _) => name = name.or(Some(*b"AC-3")),
-            (0x7a, _) => name = name.or(Some(*b"EAC3")),
-            _ => {}
-        }
-        rest = next;
-    }
-    let carries = match (kind, name.as_ref()) {
-        (0x1b, _) => Video(VideoCodec::H264),
-        (0x24, _) | (0x06, Some(b"HEVC")) => Video(VideoCodec::H265),
-        (0x0f, _) => Audio(AudioCodec::Aac),
-        (0x03 | 0x04, _) => Audio(AudioCodec::Mp3),
-        (0x81, _) | (0x06, Some(b"AC-3")) => Audio(AudioCodec::Ac3),
-        (0x87, _) | (0x06, Some(b"EAC3")) => Audio(AudioCodec::Eac3),
-        (0x06, Some(b"Opus")) => Audio(AudioCodec::Opus),
-        (kind, _) => Other(kind),
-    };
-    (carries, channels)
 }
 
 /// The checksum of annex A: polynomial 0x04c11db7, most significant bit first.

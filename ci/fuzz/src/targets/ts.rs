@@ -1,7 +1,8 @@
 //! A transport stream that may be anything, and what must hold for what is found in it.
 
 use ringcast::limits;
-use ringcast::proto::ts::demux::{Carries, Demux, Event};
+use ringcast::proto::mpeg::{Carries, Event};
+use ringcast::proto::ts::demux::Demux;
 
 use super::{byte, pieces};
 

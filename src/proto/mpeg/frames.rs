@@ -3,14 +3,13 @@
 use crate::limits;
 use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::unit::TICKS_HZ;
-use crate::media::{aac, mp3, nal, opus};
+use crate::media::{aac, h264, h265, mp3, nal, opus};
 
 /// True when decoding can start at this picture.
-pub(super) fn is_keyframe(codec: VideoCodec, data: &[u8]) -> bool {
+pub fn is_keyframe(codec: VideoCodec, data: &[u8]) -> bool {
     nal::annex_b(data).filter_map(|nal| nal.first()).any(|first| match codec {
-        VideoCodec::H264 => first & 0x1f == 5,
-        // IDR, BLA and CRA (ITU-T H.265 table 7-1).
-        VideoCodec::H265 => (16..=21).contains(&(first >> 1 & 0x3f)),
+        VideoCodec::H264 => h264::is_keyframe_unit(*first),
+        VideoCodec::H265 => h265::is_keyframe_unit(*first),
         _ => false,
     })
 }
@@ -25,7 +24,7 @@ struct Frame {
 /// Tells the frames of a payload, which may begin and end inside of one: `rest` is what was left of
 /// the payload before. Times count on from the payload's. False: something was no frame, and was
 /// passed over.
-pub(super) fn split(
+pub fn split(
     codec: AudioCodec,
     rest: &mut Vec<u8>,
     rest_pts: &mut Option<i64>,
@@ -62,7 +61,7 @@ pub(super) fn split(
                 lost = false;
             }
             // It goes on in the next payload. Frames have a greatest length, so this has.
-            Some(_) if rest.len() - at < limits::TS_AUDIO_FRAME_MAX => break,
+            Some(_) if rest.len() - at < limits::PES_AUDIO_FRAME_MAX => break,
             None if rest.len() - at < HEAD_BYTES && codec != AudioCodec::Opus => break,
             _ => {
                 good &= lost;
@@ -80,6 +79,16 @@ pub(super) fn split(
         return false;
     }
     good
+}
+
+/// Bytes of the frame of AAC or MP3 that begins here. `None`: none does.
+pub fn frame_bytes(codec: AudioCodec, data: &[u8]) -> Option<usize> {
+    let frame = match codec {
+        AudioCodec::Aac => adts_frame(data)?,
+        AudioCodec::Mp3 => mp3_frame(data)?,
+        _ => return None,
+    };
+    Some(frame.len)
 }
 
 /// Bytes after which a head that cannot be read is none.
@@ -110,7 +119,7 @@ fn opus_frame(data: &[u8]) -> Option<Frame> {
         if *byte != 255 {
             break;
         }
-        if len > limits::TS_AUDIO_FRAME_MAX {
+        if len > limits::PES_AUDIO_FRAME_MAX {
             return None;
         }
     }
