@@ -248,6 +248,10 @@ enum Sub {
     /// What is no whole frame at the end is cut off; duration and index of FLV and the index of MP4
     /// are made from what is there. FILE.tmp is called FILE then. Not for files that a running
     /// server writes.
+    ///
+    /// Of an MPEG program stream, as cameras record them (.ps, .mpg, .vob; told by its content),
+    /// NAME.mp4 is made beside it: pictures of H.264 or H.265, and AAC, MP3 or G.711. The file
+    /// itself stays as it is.
     Recover {
         /// The files
         #[arg(required = true)]

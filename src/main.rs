@@ -57,7 +57,17 @@ fn recover_all(files: &[PathBuf]) -> ExitCode {
         match recover::recover(file) {
             Ok(done) => {
                 let name = done.path.display();
-                println!("{name}: whole, {} bytes; {} bytes were cut off", done.len, done.cut);
+                match &done.from {
+                    Some(from) => {
+                        println!("{name}: made from {}, {} bytes", from.display(), done.len);
+                    }
+                    None => {
+                        println!(
+                            "{name}: whole, {} bytes; {} bytes were cut off",
+                            done.len, done.cut
+                        );
+                    }
+                }
                 if !done.holds.is_empty() {
                     println!("{name}: {}", done.holds);
                 }

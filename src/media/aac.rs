@@ -56,6 +56,14 @@ impl Config {
         ])
     }
 
+    /// The AudioSpecificConfig of what an ADTS header says. `None` where the channels are told in
+    /// the stream itself.
+    pub fn specific(&self) -> Option<[u8; 2]> {
+        let index = RATES_HZ.iter().position(|rate| *rate == self.core_rate_hz)? as u8;
+        let layout = Some(self.layout).filter(|layout| (1..=7).contains(layout))?;
+        Some([self.object_type << 3 | index >> 1, (index & 1) << 7 | layout << 3])
+    }
+
     /// The name of the profile.
     pub fn profile_name(&self) -> &'static str {
         match self.object_type {

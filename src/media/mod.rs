@@ -18,6 +18,7 @@ pub mod nal;
 pub mod name;
 pub mod opus;
 mod parameter_sets;
+mod record;
 pub mod tag;
 pub mod time;
 pub mod track;

@@ -12,6 +12,7 @@ mod packing;
 pub mod path;
 pub mod recover;
 mod retention;
+mod to_mp4;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};

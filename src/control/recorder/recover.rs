@@ -1,7 +1,8 @@
 //! `ringcast recover`: makes recordings whole whose writing was cut off.
 //!
 //! Nothing is guessed: what is not whole at the end is cut off, and what belongs to a whole file
-//! (duration and index of FLV, the `moov` of MP4) is made from what is there.
+//! (duration and index of FLV, the `moov` of MP4) is made from what is there. Program streams,
+//! which are not of this server, become MP4 files (`to_mp4`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,12 +13,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags};
 
+use super::to_mp4;
 use crate::media::Kind;
 use crate::media::unit::TICKS_PER_MS;
 use crate::proto::flv::{FILE_HEADER_BYTES, TAG_HEAD_BYTES};
 use crate::proto::flv_file::{self, FlvFile, TAG_FRAME_BYTES};
 use crate::proto::mp4::file::{self as mp4, Item, Mp4File};
 use crate::proto::mpeg::{Carries, Damage, Event};
+use crate::proto::ps;
 use crate::proto::ts::demux::Demux;
 
 /// Why a file cannot be made whole.
@@ -29,6 +32,12 @@ pub enum RecoverError {
     /// It is nothing that this server has written.
     #[error("this is no recording of ringcast: {0}")]
     Foreign(&'static str),
+    /// There is nothing in a program stream that MP4 has a place for.
+    #[error("this program stream has no pictures of H.264 or H.265, and no AAC, MP3 or G.711: {0}")]
+    Unsupported(String),
+    /// The file that would be made is there.
+    #[error("{0} is there already")]
+    Taken(PathBuf),
 }
 
 /// What was done.
@@ -40,15 +49,24 @@ pub struct Recovered {
     pub len: u64,
     /// Bytes at the end that were no whole frame and are gone.
     pub cut: u64,
-    /// What a transport stream holds, in words; empty for other files.
+    /// What a transport stream or program stream holds, in words; empty for other files.
     pub holds: String,
+    /// The program stream that it was made of, which is as it was.
+    pub from: Option<PathBuf>,
 }
 
-/// Makes a file whole. `NAME.tmp` is called `NAME` then, unless that is taken.
+/// Makes a file whole. `NAME.tmp` is called `NAME` then, unless that is taken. Of a program stream
+/// `NAME.mpg`, `NAME.mp4` is made.
 ///
 /// # Errors
 /// It cannot be made whole; nothing was changed if it is not a recording.
 pub fn recover(path: &Path) -> Result<Recovered, RecoverError> {
+    let mut begin = [0; 4];
+    let foreign = File::open(path)?;
+    let read = foreign.read_at(&mut begin, 0)?;
+    if ps::is_program_stream(&begin[..read]) {
+        return to_mp4::recover(path, &foreign);
+    }
     let file = OpenOptions::new().read(true).write(true).open(path)?;
     let before = file.metadata()?.len();
     let len = make_whole(&file)?;
@@ -66,7 +84,7 @@ pub fn recover(path: &Path) -> Result<Recovered, RecoverError> {
             Err(errno) => return Err(io::Error::from(errno).into()),
         }
     }
-    Ok(Recovered { path: now, len, cut: before.saturating_sub(len), holds })
+    Ok(Recovered { path: now, len, cut: before.saturating_sub(len), holds, from: None })
 }
 
 /// Makes an open file whole. Returns how long it is then.
@@ -141,9 +159,9 @@ fn recover_ts(file: &File) -> Result<u64, RecoverError> {
     Ok(held.end)
 }
 
-/// What a transport stream holds.
+/// What a transport stream or program stream holds.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct TsFile {
+pub struct Held {
     /// Place behind the last whole unit.
     pub end: u64,
     /// Its tracks, with the number of their units.
@@ -152,16 +170,14 @@ pub struct TsFile {
     pub duration_ms: u64,
     /// What was damaged, and how often.
     pub damage: BTreeMap<Damage, u64>,
+    /// The earliest and the latest time, ticks.
+    span: Option<(i64, i64)>,
 }
 
-impl fmt::Display for TsFile {
+impl fmt::Display for Held {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (carries, units) in &self.tracks {
-            match carries {
-                Carries::Video(codec) => write!(f, "{units} pictures of {codec}, ")?,
-                Carries::Audio(codec) => write!(f, "{units} frames of {codec}, ")?,
-                Carries::Other(kind) => write!(f, "{units} units of stream type {kind:#x}, ")?,
-            }
+            write!(f, "{}, ", words(*carries, *units))?;
         }
         write!(f, "{:.3} s", self.duration_ms as f64 / 1000.0)?;
         for (damage, times) in &self.damage {
@@ -171,48 +187,68 @@ impl fmt::Display for TsFile {
     }
 }
 
-/// Reads a transport stream from its beginning to its end.
-///
-/// # Errors
-/// It cannot be read, or nothing whole is in it.
-pub fn scan_ts(file: &File) -> Result<TsFile, RecoverError> {
-    let (mut held, mut demux) = (TsFile::default(), Demux::new());
-    let mut span: Option<(i64, i64)> = None;
-    let mut tell = |event: Event<'_>| match event {
-        Event::Tracks(tracks) => {
-            // What it had before counts, too.
-            for track in tracks.iter().skip(held.tracks.len()) {
-                held.tracks.push((track.carries, 0));
+/// So many units of a track.
+pub(super) fn words(carries: Carries, units: u64) -> String {
+    match carries {
+        Carries::Video(codec) => format!("{units} pictures of {codec}"),
+        Carries::Audio(codec) => format!("{units} frames of {codec}"),
+        Carries::Other(kind) => format!("{units} units of stream type {kind:#x}"),
+    }
+}
+
+impl Held {
+    /// Takes in what is found.
+    pub(super) fn take(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Tracks(tracks) => {
+                // What it had before counts, too.
+                for track in tracks.iter().skip(self.tracks.len()) {
+                    self.tracks.push((track.carries, 0));
+                }
+                for (known, track) in self.tracks.iter_mut().zip(*tracks) {
+                    known.0 = track.carries;
+                }
             }
-            for (known, track) in held.tracks.iter_mut().zip(tracks) {
-                known.0 = track.carries;
+            Event::Unit(unit) => {
+                self.end = self.end.max(unit.end);
+                if let Some((_, units)) = self.tracks.get_mut(unit.track) {
+                    *units += 1;
+                }
+                if let Some(time) = unit.dts {
+                    let (first, last) = self.span.unwrap_or((time, time));
+                    let (first, last) = (first.min(time), last.max(time));
+                    self.span = Some((first, last));
+                    self.duration_ms = ((last - first) / TICKS_PER_MS) as u64;
+                }
             }
+            Event::Damage(damage) => *self.damage.entry(*damage).or_default() += 1,
         }
-        Event::Unit(unit) => {
-            held.end = held.end.max(unit.end);
-            if let Some((_, units)) = held.tracks.get_mut(unit.track) {
-                *units += 1;
-            }
-            if let Some(time) = unit.dts {
-                let (first, last) = span.unwrap_or((time, time));
-                span = Some((first.min(time), last.max(time)));
-            }
-        }
-        Event::Damage(damage) => *held.damage.entry(damage).or_default() += 1,
-    };
+    }
+}
+
+/// Gives all bytes of a file, from its beginning to its end.
+pub(super) fn read_through(file: &File, mut give: impl FnMut(&[u8])) -> io::Result<()> {
     let mut reader = BufReader::with_capacity(1 << 20, file);
     reader.seek(SeekFrom::Start(0))?;
     loop {
         let bytes = reader.fill_buf()?;
         if bytes.is_empty() {
-            break;
+            return Ok(());
         }
-        demux.push(bytes, &mut tell);
+        give(bytes);
         let read = bytes.len();
         reader.consume(read);
     }
-    demux.finish(&mut tell);
-    held.duration_ms = span.map_or(0, |(first, last)| (last - first) / TICKS_PER_MS) as u64;
+}
+
+/// Reads a transport stream from its beginning to its end.
+///
+/// # Errors
+/// It cannot be read, or nothing whole is in it.
+pub fn scan_ts(file: &File) -> Result<Held, RecoverError> {
+    let (mut held, mut demux) = (Held::default(), Demux::new());
+    read_through(file, |bytes| demux.push(bytes, &mut |event| held.take(&event)))?;
+    demux.finish(&mut |event| held.take(&event));
     match held.end {
         0 => Err(RecoverError::Foreign("no whole picture or audio frame is in it")),
         _ => Ok(held),
@@ -297,7 +333,8 @@ mod tests {
         std::fs::write(&path, &bytes).unwrap();
         let done = recover(&path).unwrap();
         let holds = String::new();
-        assert_eq!(done, Recovered { path: scratch("a.flv"), len: whole, cut: 13, holds });
+        let path = scratch("a.flv");
+        assert_eq!(done, Recovered { path, len: whole, cut: 13, holds, from: None });
         let found = std::fs::read(&done.path).unwrap();
         let (mut again, len) = scan_flv(&File::open(&done.path).unwrap()).unwrap();
         assert_eq!((len, again.last_ms()), (whole, 160));
