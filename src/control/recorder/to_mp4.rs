@@ -5,6 +5,7 @@
 //! read twice: for what it holds, and for that itself, because the head of an MP4 file says what is
 //! in it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write as _};
@@ -14,6 +15,7 @@ use std::path::Path;
 use rustix::fs::{CWD, RenameFlags};
 
 use super::recover::{Held, RecoverError, Recovered, read_through, words};
+use crate::limits;
 use crate::media::codec::{AudioCodec, VideoCodec};
 use crate::media::nal;
 use crate::media::unit::{AudioClock, AudioConfig, TICKS_HZ, VideoConfig};
@@ -79,6 +81,17 @@ struct Chosen {
     base: Option<i64>,
     /// Pictures before the first one that decoding can start at.
     before: u64,
+    /// What the pictures from that one on say of their times.
+    pictures: Vec<Stated>,
+}
+
+/// What a picture says of its times, ticks.
+#[derive(Debug, Clone, Copy)]
+struct Stated {
+    pts: Option<i64>,
+    dts: Option<i64>,
+    /// Others may need it.
+    is_referred_to: bool,
 }
 
 impl Chosen {
@@ -108,6 +121,14 @@ impl Chosen {
         };
         if begins && let Some(time) = unit.dts {
             self.base = Some(self.base.map_or(time, |base| base.min(time)));
+        }
+        if let Some((place, config)) = &self.video
+            && *place == unit.track
+            && track.carries == Carries::Video(config.codec)
+            && self.pictures.len() < limits::RECORD_MP4_SAMPLES_MAX
+        {
+            let is_referred_to = is_referred_to(config.codec, unit.data);
+            self.pictures.push(Stated { pts: unit.pts, dts: unit.dts, is_referred_to });
         }
     }
 
@@ -166,7 +187,7 @@ fn write(input: &File, output: &File, chosen: &Chosen) -> Result<u64, RecoverErr
         file,
         sequence: 0,
         times: Times { base: chosen.base.unwrap_or(0), last: None },
-        pictures: Pictures::default(),
+        pictures: Pictures { compositions: compositions(&chosen.pictures), ..Pictures::default() },
         clock: AudioClock::counting(),
         heard: 0,
         fragment: Vec::new(),
@@ -213,8 +234,10 @@ struct Pictures {
     step: i64,
     /// The last one had a time of its own.
     timed: bool,
-    /// How much later than decoded the last one was shown to which others refer, ticks.
-    composition: i64,
+    /// How many there are.
+    count: usize,
+    /// By number, how much later than decoded those are shown that do not say it, ticks.
+    compositions: BTreeMap<usize, i64>,
 }
 
 struct Writer<'a> {
@@ -272,16 +295,11 @@ impl Writer<'_> {
                 self.pictures.step = dts - last;
             }
         }
-        let referred = is_referred_to(config.codec, unit.data);
         let composition = match (unit.pts, unit.dts) {
             (Some(pts), Some(dts)) => (pts - dts).clamp(-STEP_MAX, STEP_MAX),
-            // A picture that no other one needs is shown when it is decoded.
-            _ if !referred => 0,
-            _ => self.pictures.composition,
+            _ => self.pictures.compositions.get(&self.pictures.count).copied().unwrap_or(0),
         };
-        if referred {
-            self.pictures.composition = composition;
-        }
+        self.pictures.count += 1;
         (self.pictures.dts, self.pictures.timed) = (Some(dts), stated.is_some());
         let mut data = std::mem::take(&mut self.picture);
         data.clear();
@@ -362,6 +380,41 @@ impl Writer<'_> {
     }
 }
 
+/// How much later than decoded the pictures are shown that do not say it, by number, ticks:
+/// pictures come at equal steps, so each is shown in a step in which no other one is. First those
+/// are placed that no other one needs: they are shown when they are decoded. Then the others, in
+/// their order.
+fn compositions(pictures: &[Stated]) -> BTreeMap<usize, i64> {
+    let mut found = BTreeMap::new();
+    if pictures.iter().all(|picture| picture.pts.is_some()) {
+        return found;
+    }
+    let pairs = pictures.windows(2).filter_map(|pair| Some(pair[1].dts? - pair[0].dts?));
+    let mut steps: Vec<i64> = pairs.filter(|step| (1..STEP_MAX).contains(step)).collect();
+    steps.sort_unstable();
+    let step = steps.get(steps.len() / 2).copied().unwrap_or(TICKS_HZ / 25);
+    let mut taken: BTreeSet<i64> = pictures.iter().filter_map(|picture| picture.pts).collect();
+    let first = taken.first().copied().unwrap_or(0);
+    for is_referred_to in [false, true] {
+        let mut dts = 0;
+        for (number, picture) in pictures.iter().enumerate() {
+            dts = picture.dts.unwrap_or(dts + step);
+            if picture.pts.is_some() || picture.is_referred_to != is_referred_to {
+                continue;
+            }
+            let is_free = |at: &i64| taken.range(at - step / 2..=at + step / 2).next().is_none();
+            let mut slots = (0..SLOTS).map(|slot| dts + slot * step).filter(|at| *at >= first);
+            let at = slots.find(is_free).unwrap_or(dts);
+            taken.insert(at);
+            found.insert(number, at - dts);
+        }
+    }
+    found
+}
+
+/// How many steps later than decoded a picture may be shown: what H.264 and H.265 allow for.
+const SLOTS: i64 = 17;
+
 /// True when other pictures may need this one.
 fn is_referred_to(codec: VideoCodec, picture: &[u8]) -> bool {
     !nal::annex_b(picture).filter_map(|nal| nal.first()).any(|first| match codec {
@@ -426,6 +479,29 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
         std::fs::remove_file(done.path).unwrap();
         std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn pictures_without_times_are_shown_in_the_steps_that_are_left() {
+        // As x265 orders them: I, P, B to which another one refers, that one; two of five steps.
+        let order = [2, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12];
+        let referred = |number: usize| number == 0 || number % 3 != 0;
+        let stated = |missing: &[usize]| -> Vec<Stated> {
+            let pictures = order.iter().enumerate().map(|(number, shown)| {
+                let says = !missing.contains(&number);
+                Stated {
+                    pts: says.then_some(9_000 + shown * 3_600),
+                    dts: says.then_some(9_000 + number as i64 * 3_600),
+                    is_referred_to: referred(number),
+                }
+            });
+            pictures.collect()
+        };
+        assert!(compositions(&stated(&[])).is_empty());
+        for missing in [&[3, 4][..], &[1], &[3, 4, 6, 7, 9], &[6, 8, 12], &[3, 4, 7, 10]] {
+            let expected = missing.iter().map(|n| (*n, (order[*n] - *n as i64) * 3_600)).collect();
+            assert_eq!(compositions(&stated(missing)), expected, "{missing:?}");
+        }
     }
 
     #[test]
