@@ -396,6 +396,31 @@ mod seeds {
         out
     }
 
+    /// Packs of a picture and an audio frame each, as cameras send them.
+    fn program_stream(with_map: bool) -> Vec<u8> {
+        let pes = |id: u8, n: u8, payload: &[u8]| {
+            let len = (payload.len() + 8) as u16;
+            let head = [0, 0, 1, id, (len >> 8) as u8, len as u8, 0x80, 0x80, 5];
+            [&head[..], &[0x21, 0, 1, n, 1], payload].concat()
+        };
+        let sets = [0, 0, 0, 1, 0x67, 0x42, 0, 30, 0, 0, 0, 1, 0x68, 0xce, 0, 0, 1, 0x65, 0x88];
+        let adts = [0xff, 0xf1, 0x50, 0x80, 0x01, 0x7f, 0xfc, 1, 2, 3, 4];
+        let mut out = Vec::new();
+        for n in 0..8 {
+            out.extend([0, 0, 1, 0xba, 0x44, 0, 4, n, 4, 1, 0, 0, 3, 0xf8]);
+            if n == 0 && with_map {
+                out.extend([0, 0, 1, 0xbb, 0, 6, 0x80, 0, 1, 0, 0, 0xff]);
+                out.extend([0, 0, 1, 0xbc, 0, 18, 0xe0, 0xff, 0, 0, 0, 8]);
+                out.extend([0x1b, 0xe0, 0, 0, 0x0f, 0xc0, 0, 0, 1, 2, 3, 4]);
+            }
+            let picture = [&sets[if n % 4 == 0 { 0 } else { 14 }..], &[n; 150]].concat();
+            out.extend(pes(0xe0, n, &picture[..100]));
+            out.extend(pes(0xe0, n, &picture[100..]));
+            out.extend(pes(0xc0, n, &adts));
+        }
+        out
+    }
+
     fn whole() -> Vec<Seed> {
         let mut live = vec![2];
         live.extend(step(2, 3, &metadata()));
@@ -433,10 +458,26 @@ mod seeds {
         let mut damaged = ts.clone();
         damaged.drain(188 * 5..188 * 6 + 3);
         damaged[188 * 9 + 4] ^= 0xff;
+        let (ps, without_map) = (program_stream(true), program_stream(false));
+        let mut damaged_ps = ps.clone();
+        damaged_ps.drain(300..420);
+        damaged_ps[900] ^= 0xff;
+        // A pack and packets as MPEG-1 has them, and the end.
+        let mpeg1 = [
+            &[0, 0, 1, 0xba, 0x21, 0, 1, 0, 1, 0x80, 0, 1][..],
+            &[0, 0, 1, 0xe0, 0, 20, 0xff, 0x60, 0x20, 0x31, 0, 3, 0, 1, 0x11, 0, 1, 0, 1],
+            &[0, 0, 1, 0x67, 1, 2, 3, 0, 0, 1, 0xe0, 0, 8, 0x0f, 0, 0, 1, 0x65, 0x88, 1, 2],
+            &[0, 0, 1, 0xb9],
+        ]
+        .concat();
         vec![
             ("ts_demux", "h264-aac", with(&[2], &ts)),
             ("ts_demux", "damaged", with(&[8], &damaged)),
             ("ts_demux", "tables", with(&[1], &ts[..188 * 3])),
+            ("ps_demux", "camera", with(&[2], &ps)),
+            ("ps_demux", "no-map", with(&[7], &without_map)),
+            ("ps_demux", "damaged", with(&[8], &damaged_ps)),
+            ("ps_demux", "mpeg1", with(&[5], &mpeg1)),
             ("mux", "containers", packed),
             ("live", "plain", live),
             ("live", "large", large),

@@ -9,6 +9,7 @@ mod codecs;
 mod http;
 mod live;
 mod mux;
+mod ps;
 pub mod rtmp;
 mod session;
 mod text;
@@ -37,6 +38,7 @@ pub const ALL: &[(&str, Run)] = &[
     ("timeline", codecs::timeline),
     ("mux", mux::mux),
     ("ts_demux", ts::demux),
+    ("ps_demux", ps::demux),
     ("live", live::live),
     ("session", session::session),
 ];
