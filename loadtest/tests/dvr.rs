@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use common::faulty_disk::{Fault, FaultyDisk};
 use common::hook_server::{Behaviour, HookServer};
-use common::http;
 use common::process::Process;
 use common::server::{Server, binary};
 use common::units::{self, AAC, Container, Frame, H264, Source};
+use common::{http, media};
 use loadtest::client::{BlockingPlayer, Received, RtmpPublisher, flv_messages};
 use loadtest::media::Kind;
+use ringcast::proto::mpeg::Event;
+use ringcast::proto::ts::demux::Demux;
 use rustix::process::Signal;
 
 const STREAM: &str = "live/dvr";
@@ -717,4 +719,188 @@ fn retention() {
         .sum();
     assert!(bytes > 0 && bytes <= 150_000, "{bytes} bytes: {files:?}");
     assert!(files.iter().any(|path| path.ends_with("index.html")));
+}
+
+/// The tracks of a source, as they are, in a file of this format.
+fn ffmpeg_makes(source: &Source, format: &str, options: &[&str], file: &Path) {
+    let mut command = media::ffmpeg();
+    command.arg("-i").arg(source.path()).args(["-map", "0", "-c", "copy"]).args(options);
+    command.args(["-f", format]).arg(file);
+    Process::start("ffmpeg", &mut command).finish(Duration::from_secs(30)).expect_success(format);
+}
+
+/// What `ringcast recover` says of a file, or complains of.
+fn recover(file: &Path) -> Result<String, String> {
+    let mut command = Command::new(binary());
+    command.arg("recover").arg(file);
+    let done = Process::start("recover", &mut command).finish(Duration::from_secs(20));
+    if done.status.success() { Ok(done.stdout.join("\n")) } else { Err(done.stderr.join("\n")) }
+}
+
+/// The MP4 file that it makes of a program stream, which stays as it is.
+fn recovered(file: &Path) -> PathBuf {
+    let before = std::fs::read(file).expect("the file");
+    let words = recover(file).unwrap_or_else(|why| panic!("{file:?}: {why}"));
+    assert!(words.contains(": made from ") && words.contains(" pictures of H26"), "{words}");
+    assert!(std::fs::read(file).expect("the file") == before, "{file:?} was changed");
+    let name = file.to_str().expect("UTF-8");
+    let made = Path::new(name.strip_suffix(".tmp").unwrap_or(name)).with_extension("mp4");
+    assert!(made.exists(), "{words}");
+    made
+}
+
+/// Units in the same form, whether of a byte stream or of MP4.
+fn read_units(source: &Source, path: &Path, is_mp4: bool) -> units::Frames {
+    let input = path.to_str().expect("UTF-8");
+    units::finish(input, units::read(source, input, Container::Ts, is_mp4))
+}
+
+fn assert_is_the_same(source: &Source, file: &Path, made: &Path) {
+    let (wanted, got) = (read_units(source, file, false), read_units(source, made, true));
+    let begin = |frames: &units::Frames| frames.video[0].dts;
+    for (wanted_track, got_track) in [(&wanted.video, &got.video), (&wanted.audio, &got.audio)] {
+        assert!(wanted_track.len() > 100, "{file:?}");
+        assert_eq!(content(got_track), content(wanted_track), "{file:?}");
+        for (wanted_frame, got_frame) in wanted_track.iter().zip(got_track) {
+            for (wanted_time, got_time) in
+                [(wanted_frame.pts, got_frame.pts), (wanted_frame.dts, got_frame.dts)]
+            {
+                // Of pictures that share a packet ffmpeg knows the first one's times only.
+                if wanted_time < 0.0 {
+                    continue;
+                }
+                let apart = (wanted_time - begin(&wanted)) - (got_time - begin(&got));
+                // Audio is laid end to end.
+                assert!(apart.abs() < 0.002, "{file:?}: {apart} s at {got_time}");
+            }
+        }
+    }
+}
+
+/// The units of a transport stream as a camera packs them; with stream type 0x90 a tone of G.711
+/// takes the place of the audio.
+fn camera(ts: &[u8], audio: u8) -> Vec<u8> {
+    fn time(prefix: u8, ticks: i64) -> [u8; 5] {
+        let t = ticks as u64;
+        [
+            prefix << 4 | (t >> 29) as u8 & 0x0e | 1,
+            (t >> 22) as u8,
+            (t >> 14) as u8 | 1,
+            (t >> 7) as u8,
+            (t << 1) as u8 | 1,
+        ]
+    }
+    let pes = |id: u8, pts: i64, dts: i64, payload: &[u8]| {
+        let len = (payload.len() + 13) as u16;
+        let head = [0, 0, 1, id, (len >> 8) as u8, len as u8, 0x8c, 0xc0, 10];
+        [&head[..], &time(3, pts), &time(1, dts), payload].concat()
+    };
+    let (mut out, mut heard) = (Vec::new(), 0);
+    let mut tell = |event: Event<'_>| {
+        let Event::Unit(unit) = event else { return };
+        let (pts, dts) = (unit.pts.expect("a time"), unit.dts.expect("a time"));
+        if unit.track == 0 {
+            let clock = dts as u64;
+            out.extend([
+                0,
+                0,
+                1,
+                0xba,
+                0x44 | (clock >> 27) as u8 & 0x38 | (clock >> 28) as u8 & 3,
+            ]);
+            out.extend([
+                (clock >> 20) as u8,
+                (clock >> 12) as u8 & 0xf8 | 4 | (clock >> 13) as u8 & 3,
+            ]);
+            out.extend([(clock >> 5) as u8, (clock << 3) as u8 | 4, 1, 0, 0, 3, 0xf8]);
+            if unit.keyframe {
+                out.extend([0, 0, 1, 0xbc, 0, 18, 0xe0, 0xff, 0, 0, 0, 8]);
+                out.extend([0x1b, 0xe0, 0, 0, audio, 0xc0, 0, 0, 0, 0, 0, 0]);
+            }
+            for part in unit.data.chunks(1_400) {
+                out.extend(pes(0xe0, pts, dts, part));
+            }
+            if audio == 0x90 {
+                let sound: Vec<u8> = (heard..heard + 320).map(tone).collect();
+                heard += 320;
+                out.extend(pes(0xc0, dts, dts, &sound));
+            }
+        } else if audio == 0x0f && !out.is_empty() {
+            out.extend(pes(0xc0, pts, dts, unit.data));
+        }
+    };
+    let mut demux = Demux::new();
+    demux.push(ts, &mut tell);
+    demux.finish(&mut tell);
+    out
+}
+
+fn tone(sample: usize) -> u8 {
+    (sample * 7 % 251) as u8
+}
+
+/// Program streams as ffmpeg and as cameras write them: the MP4 files that `ringcast recover` makes
+/// of them have what ffmpeg reads in them, packet by packet.
+#[test]
+fn program_streams_become_mp4() {
+    let folder = Folder::new("program-streams");
+    let mp3 = ["-c:a", "libmp3lame", "-b:a", "96k", "-reservoir", "0"];
+    // Pictures that do not fit into a packet of 2 KB, so that each one says its times.
+    let x264 = ["-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "25", "-qp", "10"];
+    let source = Source::make("ps-h264-mp3-large", &x264, &mp3);
+    for (format, name) in
+        [("mpeg", "a.mpg"), ("vob", "a.vob"), ("svcd", "s.mpeg"), ("dvd", "d.mpg.tmp")]
+    {
+        let file = folder.0.join(name);
+        ffmpeg_makes(&source, format, &["-bsf:v", "h264_mp4toannexb"], &file);
+        let made = recovered(&file);
+        assert_is_the_same(&source, &file, &made);
+        decodes(&made);
+        let words = recover(&made.with_file_name(name));
+        assert!(words.is_err_and(|why| why.contains("is there already")));
+        std::fs::remove_file(made).expect("the file");
+    }
+    // H.265 with several pictures in a packet, of which only the first has a time.
+    let x265 = ["-c:v", "libx265", "-preset", "ultrafast", "-x265-params", "log-level=error"];
+    let source = Source::make("ps-h265", &x265, &[]);
+    let file = folder.0.join("h265.dat");
+    ffmpeg_makes(&source, "vob", &["-bsf:v", "hevc_mp4toannexb"], &file);
+    let made = recovered(&file);
+    assert_eq!(
+        content(&read_units(&source, &made, true).video),
+        content(&read_units(&source, &file, false).video)
+    );
+    // A camera, with a map and without one; damaged; and one that sends G.711.
+    let source = Source::make("dvr-h264-aac", H264, AAC);
+    let ts = folder.0.join("source.ts");
+    ffmpeg_makes(&source, "mpegts", &[], &ts);
+    let with_map = camera(&std::fs::read(&ts).expect("the file"), 0x0f);
+    let file = folder.0.join("camera.ps");
+    std::fs::write(&file, &with_map).expect("a file");
+    let made = recovered(&file);
+    assert_is_the_same(&source, &file, &made);
+    decodes(&made);
+    let whole = read_units(&source, &made, true);
+    let mut damaged = with_map.clone();
+    let middle = damaged.len() / 2;
+    damaged.splice(middle..middle + 1_000, [0x5a; 300]);
+    damaged.truncate(damaged.len() - 7);
+    let file = folder.0.join("damaged.ps");
+    std::fs::write(&file, &damaged).expect("a file");
+    let made = recovered(&file);
+    let found = read_units(&source, &made, true);
+    for (found, whole) in [(found.video, whole.video), (found.audio, whole.audio)] {
+        assert!(found.len() >= whole.len() - 6, "{} of {}", found.len(), whole.len());
+        let whole = content(&whole);
+        assert!(content(&found).iter().all(|frame| whole.contains(frame)), "a frame was made up");
+    }
+    let file = folder.0.join("g711.ps");
+    std::fs::write(&file, camera(&std::fs::read(&ts).expect("the file"), 0x90)).expect("a file");
+    let made = recovered(&file);
+    let raw = folder.0.join("g711.al");
+    let mut command = media::ffmpeg();
+    command.arg("-i").arg(&made).args(["-vn", "-c", "copy", "-f", "alaw"]).arg(&raw);
+    Process::start("ffmpeg", &mut command).finish(Duration::from_secs(30)).expect_success("alaw");
+    let raw = std::fs::read(raw).expect("the file");
+    assert!(raw.len() > 40_000 && raw.iter().enumerate().all(|(n, byte)| *byte == tone(n)));
 }

@@ -156,6 +156,11 @@ impl Source {
         Source { paths: vec![path], tracks }
     }
 
+    /// The file, or the first of them.
+    pub fn path(&self) -> &Path {
+        &self.paths[0]
+    }
+
     /// The tracks of both.
     pub fn with(&self, other: &Source) -> Source {
         Source {
