@@ -485,7 +485,7 @@ mod tests {
     fn pictures_without_times_are_shown_in_the_steps_that_are_left() {
         // As x265 orders them: I, P, B to which another one refers, that one; two of five steps.
         let order = [2, 5, 4, 3, 8, 7, 6, 11, 10, 9, 14, 13, 12];
-        let referred = |number: usize| number == 0 || number % 3 != 0;
+        let referred = |number: usize| number == 0 || !number.is_multiple_of(3);
         let stated = |missing: &[usize]| -> Vec<Stated> {
             let pictures = order.iter().enumerate().map(|(number, shown)| {
                 let says = !missing.contains(&number);
