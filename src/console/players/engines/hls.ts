@@ -75,8 +75,8 @@ async function start(
     listener.note("The playlist is there");
     play(video);
   });
-  // hls.js plays faster for who is a little late. Who is later than it would catch up with, as after
-  // the page was hidden, jumps.
+  // hls.js plays faster for who is a little late. Who is later than it would catch up with, as
+  // after the page was hidden, jumps.
   const chasing = window.setInterval(() => {
     const { latency, targetLatency, liveSyncPosition, latestLevelDetails } = player;
     if (targetLatency === null || liveSyncPosition === null) return;
