@@ -21,8 +21,11 @@ use ringcast::proto::dash::check::{Checker, Manifest};
 
 const STREAM: &str = "live/cut";
 
+/// By what name players reach the server: without that they are not told where their manifest is.
+const OUTWARD: &str = "X-Forwarded-Host: tv.test";
+
 fn get(addr: SocketAddr, path: &str) -> Answer {
-    http::request(addr, "GET", path, &[])
+    http::request(addr, "GET", path, &[OUTWARD])
 }
 
 fn serve(settings: &[&str]) -> Server {
@@ -42,7 +45,8 @@ fn now_ms() -> i64 {
 
 /// The path of an address in the manifest of a stream.
 fn resolve(uri: &str) -> String {
-    format!("/live/{uri}")
+    let whole = uri.strip_prefix("http://tv.test");
+    whole.map_or_else(|| format!("/live/{uri}"), str::to_owned)
 }
 
 /// What a player has loaded.
@@ -311,6 +315,13 @@ fn viewers_are_clients() {
     assert_eq!(load(addr, &path, &mut loaded), path);
     let other = load(addr, &format!("/{STREAM}.mpd?secret=1"), &mut Loaded::default());
     assert_ne!(other, path);
+    // Who is not told where its manifest is finds it where it was, and is one viewer as well.
+    let near = || http::request(addr, "GET", &format!("/{STREAM}.mpd?secret=1&near=1"), &[]).text();
+    let ids = [near(), near()].map(|text| {
+        assert!(text.contains("<MPD ") && !text.contains("<Location>"), "{text}");
+        text.split("dash_ctx=").nth(1).expect("an id").split('"').next().unwrap().to_owned()
+    });
+    assert_eq!(ids[0], ids[1]);
     let plays = hooks.wait_for(2, Duration::from_secs(5), |call| call.path == "/on_play");
     assert_eq!(plays.iter().filter(|call| call.text_of("client_id") == id).count(), 1);
     let clients = http::get(server.api_addr(), "/api/v1/clients/?count=100");
@@ -343,8 +354,8 @@ fn viewers_are_clients() {
     assert_eq!((get(addr, &uri).status, get(addr, &other).status), (404, 200));
     publishing.join().expect("the publisher");
     thread::sleep(Duration::from_millis(800));
-    let (plain, packed) =
-        (get(addr, &other), http::request(addr, "GET", &other, &["Accept-Encoding: gzip"]));
+    let plain = get(addr, &other);
+    let packed = http::request(addr, "GET", &other, &[OUTWARD, "Accept-Encoding: gzip"]);
     assert_eq!(packed.header("content-encoding"), Some("gzip"));
     assert_eq!(http::unpacked(&packed.body), plain.body);
     // What is served is on disk, too.

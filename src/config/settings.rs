@@ -831,6 +831,8 @@ settings! {
         dash_dispose: Duration = "120", SECONDS, ["SRS_VHOST_DASH_DASH_DISPOSE"], Live;
         ---
         /// Give each viewer a manifest of its own, with its id (`dash_ctx`) behind all addresses.
+        /// Behind a proxy that does not send `X-Forwarded-Host`, players of one kind that come from
+        /// one address are one viewer.
         /// Viewers then are clients: on_play, on_stop, statistics, kicks; where who may play is
         /// restricted, segments are for viewers only. Without it every request for a manifest is
         /// one of somebody new who wants to play.

@@ -3,6 +3,7 @@
 mod dash;
 mod files;
 mod hls;
+mod outward;
 
 use std::borrow::Cow;
 use std::net::IpAddr;

@@ -1,16 +1,17 @@
 //! Manifests and segments of DASH over HTTP.
 //!
-//! A manifest that a player asks for without an id tells it where to find the next one (`Location`)
-//! with an id behind it, and has that id behind every address: so it is a viewer
-//! (`session::viewers`). Players that do not follow that ask as strangers again and again; who
-//! comes from the same address with the same words is taken for the same then, until the id is
-//! seen to come back.
+//! A manifest that a player asks for without an id has an id behind every address, and tells where
+//! to find the next manifest with that id (`Location`): so the player is a viewer
+//! (`session::viewers`). Where it is not known how the player reached the server it is not told
+//! (players do not agree on what an address is relative to), and some do not follow it; these ask
+//! as strangers again and again. Who comes from the same address with the same words is taken for
+//! the same then, until the id is seen to come back.
 
 use std::sync::Arc;
 
 use super::files::Segment;
 use super::hls::{self, Answered, Awaited, Enters, Gets, Watch};
-use super::{HttpSession, Method, Request, asked_vhost, forwarded};
+use super::{HttpSession, Method, Request, asked_vhost, forwarded, outward};
 use crate::hub::{Reason, SegmentList};
 use crate::limits;
 use crate::media::name::StreamName;
@@ -147,7 +148,9 @@ impl HttpSession {
         let Watch { request, stream, viewer, .. } = watch;
         let id = viewer.as_ref().map(|viewer| viewer.client.id);
         let word = hls::word(request, CTX, id);
-        let location = id.map(|id| location(request, id)).unwrap_or_default();
+        let origin = outward::origin(request, self.secure, env.peer);
+        let location = id.zip(origin).map(|(id, origin)| location(&origin, request, id));
+        let location = location.unwrap_or_default();
         let goes_on = stream.is_active();
         let text = manifest::text(list, goes_on, &location, &word);
         let id = id.as_ref().map_or("", |id| id.as_str());
@@ -236,11 +239,9 @@ const CTX: &str = "dash_ctx";
 /// The media type of manifests.
 const MANIFEST: &str = "application/dash+xml";
 
-/// Where a viewer finds its manifest: beside this one. What it has said goes on, as its token may
-/// be in it.
-fn location(request: &Request, id: SessionId) -> String {
-    let file = request.path.rsplit_once('/').map_or(request.path.as_str(), |(_, file)| file);
-    let mut out = format!("{}?{CTX}={}", url::percent_encode(file), id.as_str());
+/// Where a viewer finds its manifest. What it has said goes on, as its token may be in it.
+fn location(origin: &str, request: &Request, id: SessionId) -> String {
+    let mut out = format!("{origin}{}?{CTX}={}", url::encode_path(&request.path), id.as_str());
     let clean = |part: &&str| part.chars().all(|c| c.is_ascii_graphic() && c != '#');
     let own = |part: &&str| part.split('=').next() == Some(CTX);
     for part in request.query.split('&').filter(|part| !part.is_empty() && clean(part)) {
