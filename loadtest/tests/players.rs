@@ -3,6 +3,7 @@
 
 mod common;
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -85,9 +86,19 @@ struct Seen {
     behind: String,
 }
 
+/// A server and a browser that nothing plays beside.
+struct Stage {
+    server: Server,
+    browser: Browser,
+    _alone: MutexGuard<'static, ()>,
+}
+
 /// The server, a name for each player, and a browser that knows them. Browsers have six connections
-/// to a host at most, and each player needs one or two.
-fn begin() -> (Server, Browser) {
+/// to a host at most, and each player needs one or two. Two browsers at a time would drop pictures.
+fn begin() -> Stage {
+    static ALONE: Mutex<()> = Mutex::new(());
+    // A test that failed has ended its browser.
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let server = Server::start(&[
         "shards=2",
         "vhost.hls.enabled=true",
@@ -109,7 +120,7 @@ fn begin() -> (Server, Browser) {
         "--disable-background-timer-throttling".to_owned(),
         "--disable-background-media-suspend".to_owned(),
     ];
-    (server, Browser::start_with(900, 700, &more))
+    Stage { server, browser: Browser::start_with(900, 700, &more), _alone: alone }
 }
 
 fn open(browser: &Browser, server: &Server, stream: &str, ways: &'static [Way]) -> Vec<Player> {
@@ -250,7 +261,7 @@ fn judge(codec: Clocked, player: &mut Player) -> String {
 
 #[test]
 fn every_protocol_plays_h264_and_av1() {
-    let (server, browser) = begin();
+    let Stage { server, browser, _alone } = begin();
     for (codec, ways) in [(Clocked::H264, H264), (Clocked::Av1, AV1)] {
         play(&browser, &server, codec, ways, Duration::from_secs(6));
     }
@@ -262,7 +273,7 @@ fn every_protocol_plays_h264_and_av1() {
 #[test]
 #[ignore = "takes a quarter of an hour on a quiet machine"]
 fn each_protocol_for_a_minute() {
-    let (server, browser) = begin();
+    let Stage { server, browser, _alone } = begin();
     let mut lines = Vec::new();
     for (codec, ways) in [(Clocked::H264, H264), (Clocked::Av1, AV1)] {
         for index in 0..ways.len() {
@@ -278,7 +289,7 @@ fn each_protocol_for_a_minute() {
 /// Who stood still for longer than playing faster makes up for is where the playlist wants it soon.
 #[test]
 fn who_was_away_is_live_again() {
-    let (server, browser) = begin();
+    let Stage { server, browser, _alone } = begin();
     let way: &'static [Way] = &H264[6..7];
     assert_eq!(way[0].protocol, "ll-hls");
     let publishing =
@@ -313,8 +324,8 @@ fn who_was_away_is_live_again() {
 /// What else browsers decode: sound without pictures, and Opus beside AV1.
 #[test]
 fn sound_and_opus_play() {
-    let (server, browser) = begin();
-    let size = Size { pixels: "320x180", seconds: 14 };
+    let Stage { server, browser, _alone } = begin();
+    let size = Size { pixels: "320x180", seconds: 20 };
     let av1 = ["-c:v", "libaom-av1", "-usage", "realtime", "-cpu-used", "8", "-g", "25"];
     let all = [
         ("page-aac", Source::make_sized("page-aac", size, &[], AAC), ONLY_AAC),
@@ -350,7 +361,7 @@ fn sound_and_opus_play() {
 
 #[test]
 fn troubles_are_said_in_one_line() {
-    let (server, browser) = begin();
+    let Stage { server, browser, _alone } = begin();
     let publishing = Clocked::Av1.publish(&server.rtmp("live/av1"));
     server.wait_for_stream("live/av1");
     let says = |query: &str, text: &str| {
