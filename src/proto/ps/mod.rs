@@ -9,7 +9,7 @@
 //! packet   [00 00 01][id][length:16] ...                                           see PES
 //! ```
 //! The packets carry byte streams: where a picture begins and ends is told by the pictures alone
-//! ([`pictures`]), not by the packets, and a packet's time is that of the first picture that
+//! (`pictures`), not by the packets, and a packet's time is that of the first picture that
 //! begins in it.
 
 pub mod demux;
