@@ -177,7 +177,7 @@ export function App() {
                   title="Received"
                   times={playing.samples.map((sample) => sample.at)}
                   series={[
-                    { label: "", tone: 2, values: playing.samples.map((s) => s.kbps) },
+                    { label: "", tone: 2, values: playing.samples.map((s) => s.kbps ?? 0) },
                   ]}
                   format={rate}
                   least={100}
@@ -229,7 +229,7 @@ function Figures({ facts, playing }: { facts: Facts; playing: Playing }) {
   const from = last?.byClock ? "" : " (buffer)";
   const rows: [string, string][] = [
     ["Behind live", last === undefined ? "–" : `${lag(last.behind)}${from}`],
-    ["Received", last === undefined ? "–" : rate(last.kbps)],
+    ["Received", last === undefined || last.kbps === null ? "–" : rate(last.kbps)],
     ["Picture", facts.picture],
     ["Pictures a second", facts.fps === null ? "–" : facts.fps.toFixed(1)],
     ["Dropped pictures", `${count(facts.dropped)} (${share.toFixed(1)} %)`],

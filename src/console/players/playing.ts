@@ -20,7 +20,8 @@ export interface Sample {
    * newest media that is there. ms. */
   behind: number;
   byClock: boolean;
-  kbps: number;
+  /** `null` when the player does not tell. */
+  kbps: number | null;
 }
 
 export interface Facts {
@@ -64,6 +65,8 @@ export class Playing {
   private startedAt = 0;
   private movedAt = 0;
   private lastTime = -1;
+  /** Where it began, as times of some protocols count from 1970. */
+  private begunAt: number | null = null;
   private hasBegun = false;
   private lastDecoded = 0;
   private lastLook = 0;
@@ -109,6 +112,7 @@ export class Playing {
     const isOurs = () => attempt === this.attempt;
     this.startedAt = this.movedAt = performance.now();
     this.lastTime = -1;
+    this.begunAt = null;
     this.hasBegun = false;
     this.lastDecoded = 0;
     this.facts.join = null;
@@ -202,7 +206,7 @@ export class Playing {
     [this.lastLook, this.lastDecoded] = [now, quality.totalVideoFrames];
     [facts.decoded, facts.dropped] = [quality.totalVideoFrames, quality.droppedVideoFrames];
     facts.picture = video.videoWidth > 0 ? `${video.videoWidth} × ${video.videoHeight}` : "–";
-    facts.played = video.currentTime;
+    facts.played = this.begunAt === null ? 0 : video.currentTime - this.begunAt;
     const figures = this.running?.figures();
     facts.more = figures?.more ?? [];
     const latency = figures?.latency ?? null;
@@ -210,13 +214,14 @@ export class Playing {
       at: Date.now(),
       behind: latency ?? buffered(video),
       byClock: latency !== null,
-      kbps: figures?.kbps ?? 0,
+      kbps: figures?.kbps ?? null,
     });
     if (this.samples.length > SAMPLES) this.samples.shift();
     this.tell();
   }
 
   private moved(now: number): void {
+    this.begunAt ??= this.lastTime;
     if (this.status === "playing") return;
     this.facts.join ??= now - this.startedAt;
     this.retryMs = RETRY_MS_MIN;
